@@ -1,0 +1,114 @@
+"""Files that are either whole or absent: everything is written beside its place and renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common.errors import InputError
+
+STAGE_PREFIX = ".stage-"
+
+
+def fsync_directory(path: Path) -> None:
+    """Flush a directory entry to disk, so that a rename inside it survives a crash."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fsync_file(path: Path) -> None:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path with the same suffix; on success it is fsynced and renamed to ``path``.
+
+    On any error the temporary file is removed and ``path`` is left as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{STAGE_PREFIX}{uuid.uuid4().hex}{path.suffix}")
+    try:
+        yield temporary
+        _fsync_file(temporary)
+        os.replace(temporary, path)
+        fsync_directory(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield a staging directory; on success its files are fsynced and it appears as ``path`` by one rename.
+
+    Raises:
+        FileExistsError: ``path`` exists already (directories written this way are never replaced).
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} exists already")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stage = path.parent / f"{STAGE_PREFIX}{uuid.uuid4().hex}"
+    stage.mkdir()
+    try:
+        yield stage
+        for file in stage.rglob("*"):
+            if file.is_file():
+                _fsync_file(file)
+        fsync_directory(stage)
+        os.rename(stage, path)
+        fsync_directory(path.parent)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def sweep_stages(directory: Path) -> None:
+    """Remove what interrupted writes left behind in ``directory``."""
+    for leftover in directory.glob(f"{STAGE_PREFIX}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically; NaN and infinity are refused."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path, what: str = "file") -> Any:
+    """Read JSON.
+
+    Raises:
+        InputError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"{what} {path} does not exist.", "Check the path.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{what} {path} is not valid JSON ({error}).", "Restore it or write it anew."
+        ) from error
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hex SHA-256 of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,42 @@
+"""Where things are: the project root, the cache, and how a path in a config or flag is resolved."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from common.errors import InputError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+def cache_dir() -> Path:
+    """Return the folder for downloaded weights and data: ``SAMG_CACHE``, else ``~/.cache/samg``."""
+    return Path(os.environ.get("SAMG_CACHE") or Path.home() / ".cache" / "samg").expanduser()
+
+
+def resolve(path: str | os.PathLike[str]) -> Path:
+    """Return ``path`` as an absolute path.
+
+    A relative path is looked for in the working directory first and in the project root second, so that
+    ``reference_images/walker_0.png`` works from anywhere; one that exists in neither resolves to the root.
+    """
+    candidate = Path(path).expanduser()
+    if candidate.is_absolute():
+        return candidate
+    here = Path.cwd() / candidate
+    return here if here.exists() else PROJECT_ROOT / candidate
+
+
+def existing_file(path: str | os.PathLike[str], what: str, hint: str = "") -> Path:
+    """Return the resolved path of a file that must exist.
+
+    Raises:
+        InputError: there is nothing at ``path``, or it is not a file.
+    """
+    found = resolve(path)
+    if not found.exists():
+        raise InputError(f"{what} {path} does not exist.", hint or "Check the path.")
+    if not found.is_file():
+        raise InputError(f"{what} {path} is not a file.", hint or "Name the file itself.")
+    return found
