@@ -1,0 +1,123 @@
+"""Every shipped configuration composes and is valid; every kind of bad override gets one clear error."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from common.errors import ConfigError
+from training.config import (
+    CONFIG_DIR,
+    GROUPS,
+    _group_choices,
+    compose_config,
+    prepare_overrides,
+    save_config,
+    validate,
+)
+
+TASKS = [name for name in _group_choices("task") if name not in ("easy", "medium", "hard")]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_composes_with_its_own_budget(task):
+    cfg = compose_config([f"task={task}", "masker=none"])
+    validate(cfg)
+    assert cfg.task_name == task
+    assert cfg.num_train_frames in (1_100_000, 3_100_000, 30_100_000)
+    assert cfg.agent.stddev_schedule == cfg.stddev_schedule
+
+
+@pytest.mark.parametrize("masker", _group_choices("masker"))
+def test_every_masker_composes(masker):
+    cfg = compose_config([f"masker={masker}"])
+    validate(cfg)
+    assert cfg.masker.variant == masker
+
+
+def test_suite_names_the_eight_tasks_of_the_comparison():
+    suite = OmegaConf.load(CONFIG_DIR / "suite" / "samg8.yaml")
+    assert len(suite.tasks) == 8
+    assert set(suite.tasks) <= set(TASKS)
+
+
+def test_task_values_win_over_defaults_and_the_command_line_over_both():
+    walker = compose_config(["task=walker_walk", "masker=none"])
+    assert (walker.nstep, walker.batch_size) == (1, 512)
+    assert compose_config(["task=humanoid_run", "masker=none"]).agent.lr == 8e-5
+    assert compose_config(["batch_size=32"]).batch_size == 32
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("batchsize=3", "batch_size"),
+        ("task=walker_wlak", "walker_walk"),
+        ("masker=tinny", "tiny"),
+        ("agent=drqv3", "drqv2"),
+        ("handmade_4_SAM.original_image=x.png", "original_image"),
+        ("save_snapshot=true", "snapshot_every_frames"),
+        ("agent.num_exp_steps=5", "num_expl_steps"),
+        ("masker.pases=1", "masker.passes"),
+        ("batch_size", "key=value"),
+    ],
+)
+def test_bad_override_is_refused_and_the_cure_named(override, words):
+    with pytest.raises(ConfigError) as caught:
+        prepare_overrides([override])
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["batch_size=abc", "nstep=0", "seed=-1", "discount=1.5", "resume=maybe"])
+def test_impossible_value_is_refused(override):
+    with pytest.raises(ConfigError, match=override.split("=")[0]):
+        validate(compose_config([override, "masker=none"]))
+
+
+def test_good_overrides_pass_unchanged():
+    arguments = [
+        "task=cup_catch",
+        "masker=tiny",
+        "agent.num_expl_steps=5",
+        "masker.passes=1",
+        "hydra.run.dir=x",
+        "seed=3",
+    ]
+    assert prepare_overrides(arguments) == arguments
+
+
+def test_use_sam_g_switch():
+    assert prepare_overrides(["use_SAM_g=false"])[-1] == "masker=none"
+    assert prepare_overrides(["use_SAM_g=true", "masker=tiny"]) == ["use_SAM_g=true", "masker=tiny"]
+    for contradiction in (["use_SAM_g=false", "masker=tiny"], ["use_SAM_g=true", "masker=none"]):
+        with pytest.raises(ConfigError, match="contradicts"):
+            prepare_overrides(contradiction)
+
+
+def test_sweeps_check_every_choice():
+    assert prepare_overrides(["--multirun", "task=walker_walk,cheetah_run", "seed=1,2"])
+    with pytest.raises(ConfigError, match="cheetah_rnu"):
+        prepare_overrides(["--multirun", "task=walker_walk,cheetah_rnu"])
+
+
+def test_masker_needs_a_reference():
+    with pytest.raises(ConfigError, match="reference"):
+        validate(compose_config(["task=reacher_easy", "masker=tiny"]))
+
+
+def test_no_update_within_the_budget_is_refused():
+    with pytest.raises(ConfigError, match="num_seed_frames"):
+        validate(compose_config(["num_train_frames=100", "masker=none"]))
+
+
+def test_another_experiment_in_the_same_folder_is_refused(tmp_path):
+    save_config(compose_config(["masker=none"]), tmp_path)
+    save_config(compose_config(["masker=none", "num_train_frames=2000000"]), tmp_path)
+    with pytest.raises(ConfigError, match="batch_size: 512 -> 32"):
+        save_config(compose_config(["masker=none", "batch_size=32"]), tmp_path)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_group_files_say_where_their_keys_belong(group):
+    if group == "masker":
+        return
+    for path in (CONFIG_DIR / group).glob("**/*.yaml"):
+        assert path.read_text().startswith("# @package _global_"), path

@@ -1,0 +1,291 @@
+"""Configuration of `train.py`: overrides checked before Hydra starts, values before anything is built."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from common.errors import ConfigError, nearest, unknown_choice
+from common.paths import PROJECT_ROOT
+
+CONFIG_DIR = PROJECT_ROOT / "cfgs"
+GROUPS = ("agent", "masker", "task")
+MASKERS_WITHOUT_REFERENCE = ("none", "groundtruth")
+
+# Keys of the original code and DrQ-v2 that have another name or place here.
+MOVED_KEYS = {
+    "handmade_4_SAM.original_image": "original_image",
+    "handmade_4_SAM.masked_image": "masked_image",
+    "handmade_4_SAM.extra_points_list": "extra_points_list",
+    "handmade_4_SAM.extra_masked_images_list": "extra_masked_images_list",
+    "handmade_4_SAM.extra_masked_image_list": "extra_masked_images_list",
+    "extra_masked_image_list": "extra_masked_images_list",
+    "save_snapshot": "snapshot_every_frames (a snapshot is always written at the end)",
+    "save_train_video": "save_video",
+    "replay_buffer_num_workers": "replay.prefetch",
+    "wandb_proj_name": "wandb_project",
+    "experiment": "hydra.run.dir",
+    "model_dir": "hydra.run.dir",
+    "task@_global_": "task",
+}
+
+# What may differ between a run and its continuation without making it another experiment.
+FREE_ON_RESUME = (
+    "num_train_frames",
+    "eval_every_frames",
+    "num_eval_episodes",
+    "snapshot_every_frames",
+    "resume",
+    "use_tb",
+    "use_wandb",
+    "wandb_project",
+    "wandb_group",
+    "save_video",
+    "device",
+    "num_threads",
+    "debug",
+    "replay.prefetch",
+    "replay_buffer_size",
+    "background.data_dir",
+)
+
+
+def _group_choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+
+
+def _config_names() -> list[str]:
+    return sorted(path.stem for path in CONFIG_DIR.glob("*.yaml"))
+
+
+def compose_config(overrides: Iterable[str] = (), config_name: str = "config") -> DictConfig:
+    """Return the composed configuration without starting Hydra.
+
+    Raises:
+        ConfigError: Hydra or OmegaConf refuse the overrides.
+    """
+    if config_name not in _config_names():
+        raise unknown_choice("--config-name", config_name, _config_names())
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), version_base=None):
+            return compose(config_name, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(
+            f"The configuration cannot be composed: {_first_line(error)}", "Check it."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _known_keys(cfg: DictConfig, prefix: str = "") -> set[str]:
+    keys: set[str] = set()
+    for key in cfg:
+        name = f"{prefix}{key}"
+        keys.add(name)
+        if OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key):
+            continue
+        if isinstance(cfg[key], DictConfig):
+            keys |= _known_keys(cfg[key], f"{name}.")
+    return keys
+
+
+def _split_command_line(arguments: list[str]) -> tuple[str, bool, list[str]]:
+    """Return (config name, multirun?, overrides) of a Hydra command line."""
+    config_name, multirun, overrides = "config", False, []
+    position = 0
+    while position < len(arguments):
+        argument = arguments[position]
+        if argument in ("--config-name", "-cn") and position + 1 < len(arguments):
+            position += 1
+            config_name = arguments[position]
+        elif argument.startswith("--config-name="):
+            config_name = argument.split("=", 1)[1]
+        elif argument in ("--multirun", "-m"):
+            multirun = True
+        elif not argument.startswith("-"):
+            overrides.append(argument)
+        position += 1
+    return config_name, multirun, overrides
+
+
+def _check_group(override: Override) -> None:
+    group = override.get_key_element().lstrip("+~")
+    values = override.value()
+    for value in values.list if hasattr(values, "list") else [values]:
+        if str(value) not in _group_choices(group):
+            raise unknown_choice(group, value, _group_choices(group))
+
+
+def _check_key(key: str, known: set[str]) -> None:
+    if key in MOVED_KEYS:
+        raise ConfigError(f"The key '{key}' has moved.", f"Write {MOVED_KEYS[key]}.")
+    if key not in known:
+        hint = f"{nearest(key, known)}All keys stand in cfgs/config.yaml, cfgs/agent and cfgs/masker."
+        raise ConfigError(f"Unknown configuration key '{key}'.", hint)
+
+
+def prepare_overrides(arguments: list[str]) -> list[str]:
+    """Check a Hydra command line before Hydra sees it and return it, completed.
+
+    ``use_SAM_g=false`` without a masker becomes ``masker=none``. Launcher, sweeper and ``hydra.*`` keys are
+    left to Hydra.
+
+    Raises:
+        ConfigError: an override cannot be parsed, names an unknown key or choice, uses a key that has moved,
+            or ``use_SAM_g`` contradicts the masker.
+    """
+    config_name, multirun, texts = _split_command_line(arguments)
+    try:
+        overrides = OverridesParser.create().parse_overrides(texts)
+    except HydraException as error:
+        raise ConfigError(f"Cannot read the overrides: {_first_line(error)}", "Write key=value.") from error
+    chosen = {o.get_key_element(): o.value() for o in overrides}
+    known = _known_keys(
+        compose_config([f"agent={chosen['agent']}"] if _plain(chosen, "agent") else [], config_name)
+    )
+    # Values of a masker that is not the default one are known too.
+    known |= {f"masker.{key}" for key in compose_config(["masker=paper"]).masker}
+    for override in overrides:
+        key = override.get_key_element()
+        if key.startswith(("hydra", "+", "~")):
+            continue
+        if key in GROUPS:
+            _check_group(override)
+        else:
+            _check_key(key, known)
+    return arguments + _masker_switch(chosen, multirun)
+
+
+def _plain(chosen: dict[str, Any], group: str) -> bool:
+    return isinstance(chosen.get(group), str) and chosen[group] in _group_choices(group)
+
+
+def _masker_switch(chosen: dict[str, Any], multirun: bool) -> list[str]:
+    switch, masker = chosen.get("use_SAM_g"), chosen.get("masker")
+    if switch is False and masker is None:
+        return ["masker=none"]
+    contradiction = (switch is False and masker != "none") or (switch is True and masker == "none")
+    if contradiction and not multirun:
+        raise ConfigError(
+            f"use_SAM_g={str(switch).lower()} contradicts masker={masker}.",
+            "Give only one of them: use_SAM_g=false is masker=none.",
+        )
+    return []
+
+
+def _is_int(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+_Rule = tuple[Callable[[Any], bool], str]
+_POSITIVE_INT: _Rule = (lambda v: _is_int(v, 1), "a whole number of at least 1")
+_COUNT: _Rule = (lambda v: _is_int(v, 0), "a whole number of at least 0")
+_BOOL: _Rule = (lambda v: isinstance(v, bool), "true or false")
+_FRACTION: _Rule = (lambda v: _is_number(v, 0, 1), "a number from 0 to 1")
+_RATE: _Rule = (lambda v: _is_number(v, 1e-12, 1), "a number above 0 and at most 1")
+
+_RULES: dict[str, _Rule] = {
+    **dict.fromkeys(
+        (
+            "frame_stack",
+            "action_repeat",
+            "num_train_frames",
+            "num_envs",
+            "batch_size",
+            "nstep",
+            "feature_dim",
+        ),
+        _POSITIVE_INT,
+    ),
+    **dict.fromkeys(("replay_buffer_size", "eval_every_frames", "snapshot_every_frames"), _POSITIVE_INT),
+    **dict.fromkeys(("num_seed_frames", "num_eval_episodes", "seed"), _COUNT),
+    **dict.fromkeys(("use_tb", "use_wandb", "save_video", "debug", "replay.prefetch"), _BOOL),
+    "image_size": (lambda v: _is_int(v, 36), "a whole number of at least 36"),
+    "discount": _FRACTION,
+    "lr": _RATE,
+    "num_threads": (lambda v: v is None or _is_int(v, 1), "null or a whole number of at least 1"),
+    "resume": (lambda v: v in ("auto", "must", "never"), "auto, must or never"),
+    "protocol": (lambda v: v in ("dmcgb", "samg"), "dmcgb or samg"),
+    "env": (lambda v: v == "dmc", "dmc"),
+    "agent.num_expl_steps": _COUNT,
+    "agent.update_every_steps": _POSITIVE_INT,
+    "agent.hidden_dim": _POSITIVE_INT,
+    "agent.critic_target_tau": _FRACTION,
+    "agent.stddev_clip": (lambda v: _is_number(v, 0, math.inf), "a number of at least 0"),
+}
+
+
+def validate(cfg: DictConfig) -> None:
+    """Check every value of a composed configuration.
+
+    Raises:
+        ConfigError: a value has the wrong type or range, or two values contradict each other.
+    """
+    for key, (accepts, expected) in _RULES.items():
+        value = OmegaConf.select(cfg, key)
+        if not accepts(value):
+            raise ConfigError(f"{key}={value} is not possible.", f"{key} must be {expected}.")
+    if cfg.num_train_frames < cfg.num_seed_frames:
+        raise ConfigError(
+            f"num_train_frames={cfg.num_train_frames} is less than num_seed_frames={cfg.num_seed_frames}, "
+            "so no update would ever happen.",
+            "Raise num_train_frames or lower num_seed_frames.",
+        )
+    if cfg.masker.variant not in MASKERS_WITHOUT_REFERENCE and not (cfg.original_image and cfg.masked_image):
+        raise ConfigError(
+            f"{cfg.task_name} has no reference image for masker={cfg.masker.variant}.",
+            "Set original_image and masked_image (annotate.py makes them), or use masker=none.",
+        )
+
+
+def _flat(cfg: DictConfig) -> dict[str, Any]:
+    resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+
+    def walk(value: Any, prefix: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {prefix[:-1]: value}
+        return {
+            key: leaf for name, part in value.items() for key, leaf in walk(part, f"{prefix}{name}.").items()
+        }
+
+    return walk(resolved, "")
+
+
+def save_config(cfg: DictConfig, run_dir: Path) -> None:
+    """Write the resolved configuration as ``config.yaml`` of a run; an identical experiment may be continued.
+
+    Raises:
+        ConfigError: the run directory holds another experiment; the changed keys are named.
+    """
+    path = run_dir / "config.yaml"
+    if path.exists():
+        before, now = _flat(OmegaConf.load(path)), _flat(cfg)  # type: ignore[arg-type]
+        changed = [
+            f"{key}: {before.get(key)} -> {now.get(key)}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and key not in FREE_ON_RESUME and not key.startswith("hydra.")
+        ]
+        if changed:
+            raise ConfigError(
+                f"{run_dir} holds another experiment ({'; '.join(changed[:6])}).",
+                "Choose another folder with hydra.run.dir=DIR, or restore these values.",
+            )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path.write_text(OmegaConf.to_yaml(cfg, resolve=True))
