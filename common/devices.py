@@ -1,0 +1,32 @@
+"""Which device to compute on, decided once and said aloud."""
+
+from __future__ import annotations
+
+import torch
+
+from common.errors import ConfigError, ResourceError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU if there is one.
+
+    Raises:
+        ConfigError: ``name`` is not such a device.
+        ResourceError: the machine does not have it.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device={name} is not a device.", "Use auto, cpu, cuda or cuda:N.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device={name} is not supported.", "Use auto, cpu, cuda or cuda:N.")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise ResourceError(
+                f"device={name} does not exist: this machine has {count} CUDA device(s).",
+                "Use device=auto or cpu.",
+            )
+    return device
