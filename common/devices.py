@@ -8,7 +8,7 @@ from common.errors import ConfigError, ResourceError
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU if there is one.
+    """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU if there is one.
 
     Raises:
         ConfigError: ``name`` is not such a device.
