@@ -81,7 +81,8 @@ class Renderer:
             )
         if not -1 <= camera < model.ncam:
             raise ConfigError(
-                f"Camera {camera} does not exist.", f"The model has cameras 0 to {model.ncam - 1}; -1 is free."
+                f"Camera {camera} does not exist.",
+                f"The model has cameras 0 to {model.ncam - 1}; -1 is free.",
             )
         if fast_render:
             model.vis.quality.shadowsize = FAST_SHADOW_SIZE  # read when the context is created, just below
@@ -90,7 +91,7 @@ class Renderer:
         except (ImportError, AttributeError, OSError, RuntimeError, self._mujoco.FatalError) as error:
             raise DependencyError(f"No OpenGL context can be created ({error}).", _HINT) from error
         if not _open_renderers:
-            # Contexts that are still open when EGL shuts down print errors; this handler runs before EGL's own.
+            # Contexts still open when EGL shuts down print errors; this handler runs before EGL's own.
             atexit.unregister(_close_all)
             atexit.register(_close_all)
         _open_renderers.add(self)
@@ -110,7 +111,7 @@ class Renderer:
         return renderer.render()
 
     def render_segmentation(self, data: mujoco.MjData) -> np.ndarray:
-        """Return which object each pixel shows: int32 (H, W, 2), object id and ``mjtObj`` type, -1 for the sky."""
+        """Return what each pixel shows: int32 (H, W, 2), object id and ``mjtObj`` type, -1 for the sky."""
         renderer = self._activate()
         renderer.update_scene(data, self._camera)
         renderer.enable_segmentation_rendering()
@@ -120,7 +121,7 @@ class Renderer:
             renderer.disable_segmentation_rendering()
 
     def upload_texture(self, texture: int) -> None:
-        """Send texture number ``texture`` of the model (``model.tex_data``, edited by the caller) to OpenGL."""
+        """Send texture number ``texture`` (``model.tex_data``, edited by the caller) to OpenGL."""
         self._mujoco.mjr_uploadTexture(self._model, self._activate()._mjr_context, texture)
 
     def upload_height_field(self, height_field: int) -> None:

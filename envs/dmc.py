@@ -1,0 +1,105 @@
+"""The DeepMind Control suite (Tassa et al. 2018) on an unmodified dm_control."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from common.seeding import derive_seed
+from envs.pixel_env import PixelEnv
+from envs.renderer import load_mujoco
+from envs.scene import Scene
+from envs.tasks import Task
+
+if TYPE_CHECKING:
+    import mujoco
+
+_LARGEST_RANGE = 1e3  # lqr declares +-1e10, meaning "no limit": its actions are passed on as they are
+
+
+class DMCEnv(PixelEnv):
+    """A task of the DeepMind Control suite, seen through its camera.
+
+    Args:
+        task: which task.
+        scene: what the level changes; None for nothing.
+        seed: the seed of the run; tasks that draw their model at random (lqr) draw it from this.
+        **options: as for ``PixelEnv``.
+    """
+
+    def __init__(self, task: Task, scene: Scene | None = None, *, seed: int = 0, **options: Any) -> None:
+        load_mujoco()  # a missing OpenGL library is reported here, in words
+        from dm_control import suite
+        from dm_control.rl.control import PhysicsError
+
+        self._physics_error = PhysicsError
+        with _quiet_compiler():
+            self._env = suite.load(task.domain, task.task, task_kwargs={"random": derive_seed(seed, "model")})
+        self._physics = _without_rendering(self._env.physics)
+        spec = self._env.action_spec()
+        bounded = max(abs(spec.minimum).max(), abs(spec.maximum).max()) <= _LARGEST_RANGE
+        self._low = spec.minimum if bounded else -np.ones(spec.shape)
+        self._high = spec.maximum if bounded else np.ones(spec.shape)
+        self._targets = task.targets
+        self._foreground: np.ndarray | None = None
+        super().__init__(
+            task.name, spec.shape[0], task.horizon, scene, seed=seed, **{"camera": task.camera, **options}
+        )
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The live compiled model."""
+        return self._physics.model.ptr
+
+    @property
+    def data(self) -> mujoco.MjData:
+        """The live state."""
+        return self._physics.data.ptr
+
+    def foreground_geoms(self) -> np.ndarray:
+        """Return bool (number of geoms,): those of bodies that move, and the task's targets."""
+        if self._foreground is None:
+            model = self.model
+            moving = model.body_weldid[model.geom_bodyid] != 0
+            targets = [model.geom(i).name.startswith(self._targets) for i in range(model.ngeom)]
+            self._foreground = moving | np.array(targets, bool)
+        return self._foreground
+
+    def _reset_simulation(self, seed: int) -> None:
+        self._env.task._random = np.random.RandomState(seed)
+        self._env.reset()
+
+    def _advance(self, action: np.ndarray) -> tuple[float, bool, bool]:
+        scaled = self._low + (action.astype(np.float64) + 1.0) * (self._high - self._low) / 2.0
+        try:
+            step = self._env.step(scaled)
+        except self._physics_error as error:
+            raise self._not_finite(f"The physics diverged ({error})") from error
+        return float(step.reward), step.last() and step.discount == 0.0, step.last() and step.discount != 0.0
+
+
+def _without_rendering(physics: Any) -> Any:
+    """Return ``physics``, unable to draw.
+
+    A task that edits a height field asks for dm_control's own OpenGL context to upload it, which would come
+    between the contexts of ``Renderer``. Without one, the task skips the upload and ``PixelEnv`` does it.
+    """
+    kind = type(physics)
+    physics.__class__ = type(kind.__name__, (kind,), {"contexts": property(lambda self: None)})
+    return physics
+
+
+@contextlib.contextmanager
+def _quiet_compiler() -> Iterator[None]:
+    """Hide the compiler's remarks on the suite's own files: no user can act on them."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,82 @@
+"""``make_env``: from the names in a configuration to an environment."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from common.errors import ConfigError
+from envs.pixel_env import PixelEnv, episode_seed
+from envs.tasks import find_task
+
+__all__ = ["episode_seed", "make_env"]
+
+
+def make_env(
+    task: str,
+    level: str = "train",
+    source: str = "dmcgb",
+    data_dir: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    image_size: int = 84,
+    action_repeat: int = 2,
+    foreground: bool = False,
+    protocol: str = "dmcgb",
+    key: str | None = None,
+    colors: str | None = None,
+    fast_render: bool = False,
+) -> PixelEnv:
+    """Make an environment.
+
+    Args:
+        task: a name of ``envs.task_names()``, such as ``walker_walk`` or ``cup_catch``.
+        level: ``train``, ``color_easy``, ``color_hard``, ``video_easy`` or ``video_hard``.
+        source: where backgrounds come from: ``dmcgb`` (the benchmark's data) or ``procedural`` (generated).
+        data_dir: folder of the benchmark's data; None looks at ``SAMG_DATA`` and the cache.
+        seed: with the episode's index it decides physics, colours and clips.
+        image_size: height and width of the pictures in pixels.
+        action_repeat: control steps per agent step.
+        foreground: whether ``info["foreground"]`` holds the simulator's mask, bool (H, W).
+        protocol: ``dmcgb`` or ``samg``: whose rules of colours and keys hold.
+        key: how video backgrounds are keyed, instead of the protocol's way.
+        colors: which parts are recoloured, instead of the protocol's.
+        fast_render: draw cheaper shadows (1.6 times as fast, not exactly the benchmark's pictures).
+
+    Returns:
+        a ``gymnasium.Env`` with observations ``{"pixels": uint8 (H, W, 3)}`` and actions float32 in [-1, 1].
+
+    Raises:
+        ConfigError: an unknown task, level, source, protocol or key, or an impossible number.
+        InputError: the level's data are missing or unreadable.
+        DependencyError: rendering does not work on this machine.
+    """
+    found = find_task(task)
+    _require_positive("image_size", image_size)
+    _require_positive("action_repeat", action_repeat)
+    from envs.levels import build_scene
+
+    scene = build_scene(
+        level,
+        found.domain,
+        source=source,
+        data_dir=data_dir,
+        seed=seed,
+        protocol=protocol,
+        key=key,
+        colors=colors,
+        image_size=image_size,
+    )
+    options: dict[str, Any] = {
+        "image_size": image_size,
+        "action_repeat": action_repeat,
+        "foreground": foreground,
+        "fast_render": fast_render,
+    }
+    from envs.dmc import DMCEnv  # the simulator is loaded last: a wrong setting is reported at once
+
+    return DMCEnv(found, scene, seed=seed, **options)
+
+
+def _require_positive(name: str, value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}.", f"Set {name}.")

@@ -1,0 +1,265 @@
+"""The base of every simulator: a gymnasium environment whose observation is the picture of one camera."""
+
+from __future__ import annotations
+
+import abc
+import math
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+
+from common.errors import NonFiniteError
+from common.seeding import derive_seed
+from envs.renderer import Renderer, load_mujoco
+from envs.scene import NullScene, Scene
+
+if TYPE_CHECKING:
+    import mujoco
+
+Observation = dict[str, np.ndarray]
+
+
+def episode_seed(seed: int, episode: int) -> int:
+    """Return the seed of the physics of episode ``episode`` of a run with seed ``seed``.
+
+    It depends on nothing else, so one environment and many, in any order, play the same episodes.
+    """
+    return derive_seed(seed, "physics", episode)
+
+
+class PixelEnv(gymnasium.Env, abc.ABC):
+    """An environment of a MuJoCo simulator that is seen through a camera.
+
+    Observations are ``{"pixels": uint8 (H, W, 3)}``, RGB in [0, 255]; actions float32 (A,) in [-1, 1]. An
+    action is held for ``action_repeat`` control steps, the rewards are summed and one picture is drawn. With
+    ``foreground=True`` every ``info`` holds ``foreground``: bool (H, W), the pixels of what matters.
+
+    ``reset(seed=...)`` seeds the physics; without a seed they follow from the environment's seed and the
+    episode's index, which counts up by itself unless ``episode`` is assigned before the reset.
+
+    Args:
+        name: the task's name, for messages.
+        action_size: A.
+        horizon: control steps after which an episode is cut off (truncated).
+        scene: what the level changes; None for nothing.
+        seed: the seed of the run.
+        camera: index of the observing camera.
+        image_size: H and W.
+        action_repeat: control steps per agent step.
+        foreground: whether ``info`` holds the mask.
+        fast_render: draw cheaper shadows (see ``Renderer``).
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012 (gymnasium's convention)
+    render_mode = "rgb_array"
+
+    def __init__(
+        self,
+        name: str,
+        action_size: int,
+        horizon: int,
+        scene: Scene | None = None,
+        *,
+        seed: int = 0,
+        camera: int = 0,
+        image_size: int = 84,
+        action_repeat: int = 2,
+        foreground: bool = False,
+        fast_render: bool = False,
+    ) -> None:
+        pixels = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+        self.observation_space = gymnasium.spaces.Dict({"pixels": pixels})
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (action_size,), np.float32)
+        self.name, self.action_repeat = name, action_repeat
+        self._action_size, self._horizon, self._scene = action_size, horizon, scene or NullScene()
+        self._seed, self._camera, self._image_size = seed, camera, image_size
+        self._with_foreground, self._fast_render = foreground, fast_render
+        self._renderer: Renderer | None = None
+        self._height_field = np.zeros(0)
+        self._episode, self._next_episode = -1, 0
+        self._physics_seed = 0
+        self._actions: list[np.ndarray] = []
+        self._control_steps, self._ended = 0, True
+        self._last_frame: np.ndarray | None = None
+
+    # What a simulator provides.
+
+    @property
+    @abc.abstractmethod
+    def model(self) -> mujoco.MjModel:
+        """The live compiled model."""
+
+    @property
+    @abc.abstractmethod
+    def data(self) -> mujoco.MjData:
+        """The live state."""
+
+    @abc.abstractmethod
+    def foreground_geoms(self) -> np.ndarray:
+        """Return bool (number of geoms,): the geoms that matter to the task."""
+
+    @abc.abstractmethod
+    def _reset_simulation(self, seed: int) -> None:
+        """Begin an episode that is a pure function of ``seed``."""
+
+    @abc.abstractmethod
+    def _advance(self, action: np.ndarray) -> tuple[float, bool, bool]:
+        """Simulate one control step with float32 (A,) in [-1, 1]; return reward, terminated, truncated."""
+
+    # What gymnasium asks for.
+
+    @property
+    def episode(self) -> int:
+        """Index of the running episode (-1 before the first). Assigning it chooses the next reset's."""
+        return self._episode
+
+    @episode.setter
+    def episode(self, value: int) -> None:
+        self._next_episode = int(value)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin the next episode and return its first observation and info; ``options`` are not used."""
+        super().reset(seed=seed)
+        self._begin(self._next_episode, seed)
+        return self.observe()
+
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Hold ``action``, float32 (A,) in [-1, 1], for one agent step.
+
+        Returns:
+            observation, summed reward, terminated (the task is over: no value follows), truncated (time is
+            up: the value of the last state counts), info.
+        """
+        if self._ended:
+            raise gymnasium.error.ResetNeeded(f"{self.name}: the episode has ended; call reset() first")
+        reward, terminated, truncated = self._simulate(action)
+        observation, info = self.observe()
+        return observation, reward, terminated, truncated, info
+
+    def render(self) -> np.ndarray:
+        """Return the last observed frame: uint8 (H, W, 3)."""
+        if self._last_frame is None:
+            raise gymnasium.error.ResetNeeded(f"{self.name}: call reset() before render()")
+        return self._last_frame
+
+    def close(self) -> None:
+        """Free the renderer; the environment cannot be used afterwards."""
+        if self._renderer is not None:
+            self._renderer.close()
+
+    # Snapshots.
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What restores this moment: ``episode``, ``seed`` of its physics, ``actions`` float32 (T, A) since.
+
+        Some tasks edit their model when an episode begins, so MuJoCo's own state would not be enough.
+        Assigning a state replays the physics without drawing; ``observe()`` then returns the same picture.
+        """
+        actions = np.array(self._actions, np.float32).reshape(-1, self._action_size)
+        return {"episode": self._episode, "seed": self._physics_seed, "actions": actions}
+
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        if state["episode"] < 0:
+            return
+        self._begin(int(state["episode"]), int(state["seed"]))
+        for action in np.asarray(state["actions"], np.float32):
+            self._simulate(action)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return ``state``."""
+        return self.state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Assign ``state``."""
+        self.state = state
+
+    # The parts.
+
+    @property
+    def renderer(self) -> Renderer:
+        """The renderer, made when it is first needed (an environment that only tells its spaces has none)."""
+        if self._renderer is None:
+            size = self._image_size
+            self._renderer = Renderer(self.model, size, size, self._camera, self._fast_render)
+            self._height_field = np.array(self.model.hfield_data)
+        return self._renderer
+
+    def observe(self) -> tuple[Observation, dict[str, Any]]:
+        """Draw the present moment: the observation and info as ``step`` returns them."""
+        segmentations: list[np.ndarray] = []
+
+        def segmentation() -> np.ndarray:
+            if not segmentations:  # the level and the mask may both ask: one drawing serves them
+                segmentations.append(self.renderer.render_segmentation(self.data))
+            return segmentations[0]
+
+        frame = self.renderer.render(self.data)
+        self._last_frame = self._scene.compose(frame, segmentation, len(self._actions))
+        info: dict[str, Any] = {}
+        if self._with_foreground:
+            info["foreground"] = foreground_mask(segmentation(), self.foreground_geoms())
+        return {"pixels": self._last_frame}, info
+
+    def _begin(self, episode: int, seed: int | None) -> None:
+        self._episode, self._next_episode = episode, episode + 1
+        self._physics_seed = episode_seed(self._seed, episode) if seed is None else seed
+        self._actions, self._control_steps, self._ended = [], 0, False
+        self._reset_simulation(self._physics_seed)
+        renderer = self.renderer
+        if not np.array_equal(self._height_field, self.model.hfield_data):
+            self._height_field = np.array(self.model.hfield_data)
+            for index in range(self.model.nhfield):
+                renderer.upload_height_field(index)
+        self._scene.begin_episode(self.model, renderer, episode)
+        # A level may have moved lights or cameras. Nothing that the physics read is computed anew.
+        load_mujoco().mj_camlight(self.model, self.data)
+
+    def _simulate(self, action: np.ndarray) -> tuple[float, bool, bool]:
+        action = np.array(action, np.float32)
+        if action.shape != (self._action_size,):
+            raise ValueError(f"{self.name}: expected {self._action_size} actions, got shape {action.shape}")
+        self._require_finite("action", action)
+        action = action.clip(-1.0, 1.0)
+        self._actions.append(action)
+        total, terminated, truncated = 0.0, False, False
+        for _ in range(self.action_repeat):
+            reward, terminated, truncated = self._advance(action)
+            self._control_steps += 1
+            self._require_finite("reward", reward)
+            total += reward
+            truncated = not terminated and (truncated or self._control_steps >= self._horizon)
+            if terminated or truncated:
+                self._ended = True
+                break
+        return total, terminated, truncated
+
+    def _require_finite(self, what: str, value: float | np.ndarray) -> None:
+        if not math.isfinite(float(np.sum(value))):
+            raise self._not_finite(f"The {what} is not finite ({value})")
+
+    def _not_finite(self, what: str) -> NonFiniteError:
+        return NonFiniteError(
+            f"{what} in {self.name}, episode {self._episode}, control step {self._control_steps}.",
+            "A diverging agent or an unstable simulation causes this: lower the learning rate, or resume "
+            "from an earlier snapshot with another seed.",
+        )
+
+
+def foreground_mask(segmentation: np.ndarray, geoms: np.ndarray) -> np.ndarray:
+    """Return which pixels show one of the chosen geoms.
+
+    Args:
+        segmentation: int32 (H, W, 2), object id and type, as ``Renderer.render_segmentation`` returns it.
+        geoms: bool (number of geoms,).
+
+    Returns:
+        bool (H, W).
+    """
+    geom_type = int(load_mujoco().mjtObj.mjOBJ_GEOM)  # numpy integers never equal an enum member in a tuple
+    is_geom = segmentation[..., 1] == geom_type
+    return is_geom & geoms[np.where(is_geom, segmentation[..., 0], 0)]

@@ -1,0 +1,112 @@
+"""The table of tasks: what each name means. It imports no simulator, so that a wrong name costs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from common.errors import unknown_choice
+
+# The DeepMind Control suite of dm_control 1.0.50; a test compares this table with the package's own.
+_SUITE: dict[str, str] = {
+    "acrobot": "swingup swingup_sparse",
+    "ball_in_cup": "catch",
+    "cartpole": "balance balance_sparse swingup swingup_sparse two_poles three_poles",
+    "cheetah": "run",
+    "dog": "stand walk trot run fetch",
+    "finger": "spin turn_easy turn_hard",
+    "fish": "upright swim",
+    "hopper": "stand hop",
+    "humanoid": "stand walk run run_pure_state",
+    "humanoid_CMU": "stand walk run",
+    "lqr": "lqr_2_1 lqr_6_2",
+    "manipulator": "bring_ball bring_peg insert_ball insert_peg",
+    "pendulum": "swingup",
+    "point_mass": "easy hard",
+    "quadruped": "walk run escape fetch",
+    "reacher": "easy hard",
+    "stacker": "stack_2 stack_4",
+    "swimmer": "swimmer6 swimmer15",
+    "walker": "stand walk run",
+}
+# Names that the literature uses -> the suite's own domain.
+DOMAIN_ALIASES = {"cup": "ball_in_cup"}
+_CAMERAS = {"quadruped": 2}  # camera 0 is too far away (DrQ-v2 and DMC-GB use 2 as well)
+# Geoms of the world that a task cannot be solved without seeing; a name that begins so is foreground.
+_TARGETS = {
+    "dog": ("target",),
+    "fish": ("target",),
+    "manipulator": ("target", "cup_", "slot_"),
+    "point_mass": ("target",),
+    "reacher": ("target",),
+    "stacker": ("target",),
+    "swimmer": ("target",),
+}
+EPISODE_STEPS = 1000
+
+# The eight tasks of the comparison in SAM-G's tables.
+SAMG8 = (
+    "walker_walk",
+    "walker_stand",
+    "cartpole_swingup",
+    "cup_catch",
+    "finger_spin",
+    "cheetah_run",
+    "hopper_stand",
+    "quadruped_walk",
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a simulator.
+
+    Attributes:
+        name: the name it was asked for by, such as ``cup_catch``.
+        domain: the simulator's own name of the robot, such as ``ball_in_cup``.
+        task: the simulator's own name of the task, such as ``catch``.
+        camera: index of the camera that observes.
+        horizon: control steps of an episode (not agent steps: those are ``action_repeat`` control steps).
+        targets: name prefixes of world geoms that count as foreground.
+        suite: the simulator; ``dmc`` is the DeepMind Control suite.
+    """
+
+    name: str
+    domain: str
+    task: str
+    camera: int = 0
+    horizon: int = EPISODE_STEPS
+    targets: tuple[str, ...] = ()
+    suite: str = "dmc"
+
+
+def _table() -> dict[str, Task]:
+    names = {domain: [domain] for domain in _SUITE}
+    for alias, domain in DOMAIN_ALIASES.items():
+        names[domain].append(alias)
+    return {
+        f"{prefix}_{task}": Task(
+            f"{prefix}_{task}", domain, task, camera=_CAMERAS.get(domain, 0), targets=_TARGETS.get(domain, ())
+        )
+        for domain, tasks in _SUITE.items()
+        for task in tasks.split()
+        for prefix in names[domain]
+    }
+
+
+_TASKS = _table()
+
+
+def task_names() -> tuple[str, ...]:
+    """Return the names of all tasks, aliases included, sorted."""
+    return tuple(sorted(_TASKS))
+
+
+def find_task(name: str) -> Task:
+    """Return the task of that name.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest.
+    """
+    if name not in _TASKS:
+        raise unknown_choice("task", name, _TASKS)
+    return _TASKS[name]

@@ -1,0 +1,163 @@
+"""Several environments at once, each in its own process; resets happen only when the caller asks for them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
+from gymnasium.vector.async_vector_env import _async_worker
+
+from common.errors import ConfigError, ResourceError, SamgError
+from envs.make import make_env
+from envs.pixel_env import episode_seed
+
+_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
+
+
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: ProcessVectorEnv, *args: Any, **kwargs: Any) -> Any:
+        with self._report_dead_workers():
+            return method(self, *args, **kwargs)
+
+    return call
+
+
+class ProcessVectorEnv(AsyncVectorEnv):
+    """gymnasium's ``AsyncVectorEnv`` with errors that arrive as they were raised.
+
+    Observations ``{"pixels": uint8 (N, H, W, 3)}`` through shared memory; no environment resets by itself.
+    A ``SamgError`` of a worker, also one raised while its environment is made, is raised here unchanged; a
+    worker that was killed (most often: no memory left) is a ``ResourceError``.
+
+    Args:
+        makers: one function per environment; each is called in its own fresh process, and the first once here
+            to learn the spaces.
+    """
+
+    def __init__(self, makers: Sequence[Callable[[], gymnasium.Env]]) -> None:
+        with self._report_dead_workers():
+            super().__init__(
+                makers,
+                shared_memory=True,
+                context="spawn",
+                worker=run_worker,
+                autoreset_mode=AutoresetMode.DISABLED,
+            )
+
+    reset_async = _guarded(AsyncVectorEnv.reset_async)
+    reset_wait = _guarded(AsyncVectorEnv.reset_wait)
+    step_async = _guarded(AsyncVectorEnv.step_async)
+    step_wait = _guarded(AsyncVectorEnv.step_wait)
+    call_async = _guarded(AsyncVectorEnv.call_async)
+    call_wait = _guarded(AsyncVectorEnv.call_wait)
+    set_attr = _guarded(AsyncVectorEnv.set_attr)
+
+    def _raise_if_errors(self, successes: Any) -> None:
+        # The inherited method raises exctype(value), which for our errors would lose the hint, and logs the
+        # worker's traceback, which a user who mistyped a setting does not need.
+        failed = sum(not success for success in successes)
+        errors = [self.error_queue.get() for _ in range(failed)]
+        for index, *_ in errors:
+            self.parent_pipes[index].close()
+            self.parent_pipes[index] = None  # type: ignore[call-overload]
+        for _, _, value, trace in errors:
+            self._state = gymnasium.vector.async_vector_env.AsyncState.DEFAULT
+            if isinstance(value, SamgError):
+                raise value
+            raise RuntimeError(f"an environment worker failed:\n{trace}")
+
+    @contextmanager
+    def _report_dead_workers(self) -> Iterator[None]:
+        try:
+            yield
+        except _GONE as error:
+            for process in self.processes:
+                process.join(timeout=1.0)
+            codes = [process.exitcode for process in self.processes if process.exitcode]
+            code = codes[0] if codes else "unknown"
+            self.close(terminate=True)
+            raise ResourceError(
+                f"The process of an environment ended unexpectedly (exit code {code}).",
+                "Most often memory ran out: use fewer environments (num_envs) or a smaller replay buffer.",
+            ) from error
+
+
+def run_worker(
+    index: int, maker: Callable[[], gymnasium.Env], pipe: Any, parent_pipe: Any, *rest: Any
+) -> None:
+    """Run one environment in this process until it is told to close (the worker of ``ProcessVectorEnv``)."""
+    # Ctrl-C reaches the whole process group; the main process decides when the workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Mesa's software renderer would start a thread per core in every worker, which costs a third more CPU.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
+    try:
+        env = maker()
+    except Exception:
+        error_type, error, _ = sys.exc_info()
+        error_queue = rest[1]
+        error_queue.put((index, error_type, error, traceback.format_exc()))
+        parent_pipe.close()
+        pipe.recv()
+        pipe.send((None, False))
+        return
+    _async_worker(index, lambda: env, pipe, parent_pipe, *rest)
+
+
+def make_vector_env(task: str, num_envs: int = 1, **options: Any) -> ProcessVectorEnv:
+    """Make ``num_envs`` environments of one task, each in its own process.
+
+    All share one seed: which episode an environment plays follows from the index that ``reset_episodes``
+    gives it, so any number of environments plays the same episodes.
+
+    Args:
+        task: a name of ``envs.task_names()``.
+        num_envs: how many; 1 is the same code as 8.
+        **options: as for ``make_env``.
+
+    Raises:
+        ConfigError, InputError, DependencyError: as ``make_env``, before any process is started if possible.
+    """
+    if not isinstance(num_envs, int) or isinstance(num_envs, bool) or num_envs < 1:
+        raise ConfigError(
+            f"num_envs must be a whole number of at least 1, not {num_envs!r}.", "Set num_envs."
+        )
+    return ProcessVectorEnv([functools.partial(make_env, task, **options)] * num_envs)
+
+
+def reset_episodes(
+    venv: VectorEnv, episodes: Sequence[int], done: np.ndarray, seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Begin the given episodes in the environments that are ``done``; the others are not touched.
+
+    Args:
+        venv: the vector environment, wrapped or not.
+        episodes: length N; the index of the episode to begin (read only where ``done``).
+        done: bool (N,).
+        seed: the seed of the run.
+
+    Returns:
+        observations and infos of all N; only the rows where ``done`` are new.
+    """
+    venv.set_attr("episode", [int(episode) for episode in episodes])  # type: ignore[attr-defined]
+    seeds: Any = [episode_seed(seed, int(episode)) for episode in episodes]
+    return venv.reset(seed=seeds, options={"reset_mask": np.array(done, bool)})
+
+
+def get_states(venv: VectorEnv) -> list[dict[str, Any]]:
+    """Return every environment's ``state`` (see ``PixelEnv.state``)."""
+    return list(venv.get_attr("state"))  # type: ignore[attr-defined]
+
+
+def set_states(venv: VectorEnv, states: Sequence[dict[str, Any]]) -> None:
+    """Restore every environment's ``state``; all replay their physics at the same time."""
+    venv.set_attr("state", list(states))  # type: ignore[attr-defined]

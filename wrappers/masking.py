@@ -1,0 +1,211 @@
+"""What the agent sees: observations with everything outside the mask black (SAM-G, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv, VectorWrapper
+
+from common.masking import ObservationMasker, apply_mask
+
+Observation = dict[str, np.ndarray]
+
+
+def MaskObservation(
+    env: gymnasium.Env | VectorEnv, masker: ObservationMasker, **options: Any
+) -> MaskSingle | MaskVector:
+    """Wrap an environment, or a vector of them, so that ``obs["pixels"]`` is masked.
+
+    ``info["mask"]`` holds the mask, bool (H, W) or (N, H, W): where a soft mask is at least one half. The
+    frames are masked after every perturbation and before any stacking, each once, in one call for all
+    environments.
+
+    Args:
+        env: observations ``{"pixels": uint8 (H, W, 3)}``, or (N, H, W, 3) of a vector environment.
+        masker: makes the masks; reads ``info["foreground"]`` where the environment gives it.
+        **options: ``keep_raw`` keeps the unmasked frames in ``info["raw_pixels"]``; ``batch_size`` pads every
+            call to that many frames (the batch size changes the last bits of a product, so results that
+            must not depend on the number of environments need one fixed size); ``device`` is where the
+            frames go (``"cpu"``).
+    """
+    wrapper = MaskVector if isinstance(env, VectorEnv) else MaskSingle
+    return wrapper(env, masker, **options)  # type: ignore[arg-type]
+
+
+class _Masking:
+    """Masks a batch of frames and files the masks in the info (shared by both wrappers)."""
+
+    def __init__(
+        self, masker: ObservationMasker, keep_raw: bool, batch_size: int | None, device: torch.device | str
+    ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        self._masker, self._keep_raw = masker, keep_raw
+        self._batch_size, self._device = batch_size, torch.device(device)
+
+    def __call__(
+        self, frames: np.ndarray, foreground: np.ndarray | None
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Mask uint8 (N, H, W, 3); return the masked frames and what the info gains.
+
+        ``foreground`` is bool (N, H, W) or None.
+        """
+        size = self._batch_size or max(len(frames), 1)
+        masked, masks = np.empty_like(frames), np.empty(frames.shape[:3], bool)
+        for start in range(0, len(frames), size):
+            rows = slice(start, start + size)
+            masked[rows], masks[rows] = self._mask_batch(
+                frames[rows], None if foreground is None else foreground[rows]
+            )
+        info = {"mask": masks}
+        if self._keep_raw:
+            info["raw_pixels"] = frames
+        return masked, info
+
+    def _mask_batch(self, frames: np.ndarray, foreground: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        number = len(frames)
+        batch = self._to_device(frames)
+        exact = None if foreground is None else self._to_device(foreground)
+        with torch.inference_mode():
+            mask = self._masker.mask(batch, foreground=exact)
+            masked = apply_mask(batch, mask)[:number].cpu().numpy()
+            binary = mask if mask.dtype == torch.bool else mask >= 0.5
+        return masked, binary[:number].cpu().numpy()
+
+    def _to_device(self, rows: np.ndarray) -> torch.Tensor:
+        missing = (self._batch_size or len(rows)) - len(rows)
+        if missing:
+            rows = np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
+        return torch.from_numpy(np.ascontiguousarray(rows)).to(self._device)
+
+
+class MaskSingle(gymnasium.Wrapper):
+    """``MaskObservation`` of one environment."""
+
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        masker: ObservationMasker,
+        keep_raw: bool = False,
+        batch_size: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(env)
+        self._masking = _Masking(masker, keep_raw, batch_size, device)
+
+    @property
+    def episode(self) -> int:
+        """The environment's ``episode``; assigning it reaches the environment."""
+        return self.env.get_wrapper_attr("episode")
+
+    @episode.setter
+    def episode(self, value: int) -> None:
+        self.env.set_wrapper_attr("episode", value)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Reset the environment; the first frame comes masked."""
+        return self._masked(*self.env.reset(seed=seed, options=options))
+
+    def step(self, action: np.ndarray) -> tuple[Observation, Any, bool, bool, dict[str, Any]]:
+        """Step the environment; the frame comes masked."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        observation, info = self._masked(observation, info)
+        return observation, reward, terminated, truncated, info
+
+    def _masked(self, observation: Any, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
+        foreground = info.get("foreground")
+        masked, added = self._masking(
+            observation["pixels"][None], None if foreground is None else foreground[None]
+        )
+        return {**observation, "pixels": masked[0]}, {**info, **{key: row[0] for key, row in added.items()}}
+
+
+class MaskVector(VectorWrapper):
+    """``MaskObservation`` of a vector environment that does not reset by itself.
+
+    ``reset(options={"reset_mask": done})`` masks the first frames of the environments that were reset; the
+    rows of the others stay as they were returned last. ``step_async`` and ``step_wait`` let the caller work
+    while the environments step.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        masker: ObservationMasker,
+        keep_raw: bool = False,
+        batch_size: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(env)
+        self._masking = _Masking(masker, keep_raw, batch_size, device)
+        self._last: np.ndarray | None = None
+        self._last_added: dict[str, np.ndarray] = {}
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Reset all environments, or those of ``options["reset_mask"]``, bool (N,)."""
+        which = np.ones(self.num_envs, bool)
+        if options and "reset_mask" in options:
+            which = options["reset_mask"].copy()  # gymnasium takes it out of the options
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._masked(observation, info, which)
+
+    def step(self, actions: np.ndarray) -> tuple[Observation, Any, Any, Any, dict[str, Any]]:
+        """Step all environments; the frames come masked."""
+        return self._masked_step(self.env.step(actions))
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Begin a step; ``step_wait`` returns its result."""
+        self.env.step_async(actions)  # type: ignore[attr-defined]
+
+    def step_wait(self, **options: Any) -> tuple[Observation, Any, Any, Any, dict[str, Any]]:
+        """Finish the step that ``step_async`` began; the frames come masked."""
+        return self._masked_step(self.env.step_wait(**options))  # type: ignore[attr-defined]
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Call a method of every environment."""
+        return self.env.call(name, *args, **kwargs)  # type: ignore[attr-defined]
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """Return an attribute of every environment."""
+        return self.env.get_attr(name)  # type: ignore[attr-defined]
+
+    def set_attr(self, name: str, values: Sequence[Any] | object) -> None:
+        """Assign an attribute of every environment, one value each."""
+        self.env.set_attr(name, values)  # type: ignore[attr-defined]
+
+    def _masked_step(self, result: Any) -> tuple[Observation, Any, Any, Any, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = result
+        observation, info = self._masked(observation, info, np.ones(self.num_envs, bool))
+        return observation, reward, terminated, truncated, info
+
+    def _masked(
+        self, observation: Any, info: dict[str, Any], which: np.ndarray
+    ) -> tuple[Observation, dict[str, Any]]:
+        frames = observation["pixels"]
+        foreground = info.get("foreground")
+        masked, added = self._masking(frames[which], None if foreground is None else foreground[which])
+        if self._last is None:
+            self._last = np.zeros_like(frames)
+            self._last_added = {
+                key: np.zeros((len(frames), *rows.shape[1:]), rows.dtype) for key, rows in added.items()
+            }
+        # New arrays, so that what a caller kept of the last step does not change.
+        self._last = _with_rows(self._last, which, masked)
+        for key, rows in added.items():
+            self._last_added[key] = _with_rows(self._last_added[key], which, rows)
+        filed = {f"_{key}": which.copy() for key in added}
+        return {**observation, "pixels": self._last}, {**info, **self._last_added, **filed}
+
+
+def _with_rows(array: np.ndarray, which: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    result = array.copy()
+    result[which] = rows
+    return result
