@@ -8,7 +8,7 @@ express the XL variants (six stages, other attention scale and expansion), so on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from timm.layers import GELUTanh
 from timm.models.efficientvit_mit import ConvBlock, ConvNormAct, FusedMBConv, LiteMLA, MBConv, ResidualBlock
@@ -21,8 +21,8 @@ HEAD_DIM = 32
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation with the released models' epsilon."""
 
-    def __init__(self, num_features: int) -> None:
-        super().__init__(num_features, eps=1e-6)
+    def __init__(self, num_features: int, **factory: Any) -> None:
+        super().__init__(num_features, eps=1e-6, **factory)
 
 
 @dataclass(frozen=True)

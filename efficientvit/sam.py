@@ -64,16 +64,18 @@ class EfficientViTSam(nn.Module):
         self.image_encoder = ImageEncoder(VARIANTS[name])
         self.prompt_encoder = sam_decoder.build_prompt_encoder()
         self.mask_decoder = sam_decoder.build_mask_decoder()
-        # Buffers that follow the device but are no part of the released state dict.
-        self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("dense_positions", torch.empty(0), persistent=False)
-        self._refresh_positions()
+        # Constants that follow the device but are no part of the released state dict.
+        for constant in ("pixel_mean", "pixel_std", "dense_positions"):
+            self.register_buffer(constant, torch.empty(0), persistent=False)
+        self._refresh_constants()
         self.register_load_state_dict_post_hook(_refresh_after_load)
 
-    def _refresh_positions(self) -> None:
+    def _refresh_constants(self) -> None:
+        """Compute what depends on the loaded weights or, in a model built on ``meta``, was never computed."""
         matrix = self.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
         self.dense_positions = sam_decoder.dense_positions(matrix)
+        self.pixel_mean = torch.tensor(PIXEL_MEAN, device=matrix.device).view(1, 3, 1, 1)
+        self.pixel_std = torch.tensor(PIXEL_STD, device=matrix.device).view(1, 3, 1, 1)
 
     def preprocess(self, frames: Tensor) -> Tensor:
         """Resize, normalise and pad as the released models expect.
@@ -147,7 +149,7 @@ class EfficientViTSam(nn.Module):
 
 def _refresh_after_load(module: nn.Module, _incompatible: Any) -> None:
     assert isinstance(module, EfficientViTSam)
-    module._refresh_positions()
+    module._refresh_constants()
 
 
 def _check_prompts(

@@ -1,0 +1,109 @@
+"""The full-size networks of SAM-G: DINOv2 and EfficientViT-SAM."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import ConfigError, unknown_choice
+from efficientvit import EfficientViTSam, SamOutput
+from efficientvit.decoder import GRID, LOW_RES, PROMPT_FRAME
+from efficientvit.resize import composed_resize
+from samg.dinov2 import DinoV2
+from samg.networks import Encoded
+
+ENCODERS = ("dino", "sam")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def check_encoders(encoders: tuple[str, ...]) -> None:
+    """Raise ``ConfigError`` unless ``encoders`` names at least one known encoder and none twice."""
+    for encoder in encoders:
+        if encoder not in ENCODERS:
+            raise unknown_choice("encoder", encoder, ENCODERS)
+    if not encoders or len(set(encoders)) != len(encoders):
+        raise ConfigError(
+            f"masker.encoders is {list(encoders)}; expected one or more encoders, each once.",
+            "Use [dino,sam], [dino] or [sam].",
+        )
+
+
+class PaperNetworks(nn.Module):
+    """DINOv2 and EfficientViT-SAM as ``samg.networks.SamgNetworks``, frozen.
+
+    Both feature maps have 64 x 64 cells and are compared in the way of the reference: similarity maps are
+    resized 64 -> 256 -> 1024 -> image size, which moves the maximum elsewhere than one direct resize would.
+
+    Args:
+        sam: gives the embedding that is decoded and, as ``sam``, a feature map.
+        dino: gives the feature map ``dino``; may be None when it is not among ``encoders``.
+        encoders: the feature maps whose similarities are averaged.
+        precision: ``float32``, or ``bfloat16`` for the encoders (the decoder always runs in float32).
+    """
+
+    def __init__(
+        self,
+        sam: EfficientViTSam,
+        dino: DinoV2 | None,
+        encoders: tuple[str, ...] = ENCODERS,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__()
+        encoders = tuple(encoders)
+        check_encoders(encoders)
+        if precision not in PRECISIONS:
+            raise unknown_choice("precision", precision, PRECISIONS)
+        if "dino" in encoders and dino is None:
+            raise ValueError("dino: expected a DinoV2 because 'dino' is among the encoders, got None")
+        self.sam = sam
+        self.dino = dino if "dino" in encoders else None
+        self.encoders: tuple[str, ...] = encoders
+        self.precision = precision
+        self.eval().requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.sam.dense_positions.device
+
+    def encode(self, frames: Tensor) -> Encoded:
+        """Encode frames.
+
+        Args:
+            frames: uint8 (N, H, H, 3) RGB in [0, 255]; square.
+
+        Returns:
+            Raw features ``dino`` (N, 768, 64, 64) and ``sam`` (N, 256, 64, 64), those chosen, and the latter
+            as the embedding to decode; all float32.
+        """
+        dtype = PRECISIONS[self.precision]
+        with torch.autocast(frames.device.type, dtype=dtype, enabled=dtype is not torch.float32):
+            embedding = self.sam.encode(frames)
+            features = {"sam": embedding}
+            if self.dino is not None:
+                features["dino"] = self.dino(frames)
+        maps = {encoder: features[encoder].float() for encoder in self.encoders}
+        return Encoded(maps, embedding.float())
+
+    def similarity_operator(self, encoder: str, size: int) -> Tensor:
+        """Return the float32 (size, 64) matrix U of the reference's resize of a 64 x 64 map S: U @ S @ U.T.
+
+        Args:
+            encoder: one of ``encoders``; both grids are the same.
+            size: side of the square image in pixels.
+        """
+        if encoder not in self.encoders:
+            raise unknown_choice("encoder", encoder, self.encoders)
+        return composed_resize((GRID, LOW_RES, PROMPT_FRAME), size, device=self.device)
+
+    def decode(
+        self,
+        embedding: Tensor,
+        image_size: tuple[int, int],
+        points: Tensor,
+        labels: Tensor,
+        boxes: Tensor | None = None,
+        mask_inputs: Tensor | None = None,
+    ) -> SamOutput:
+        """Decode one prompt set per image; see ``EfficientViTSam.decode``."""
+        return self.sam.decode(embedding, image_size, points, labels, boxes, mask_inputs)

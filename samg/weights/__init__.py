@@ -1,0 +1,27 @@
+"""The only room that touches weight files: find, download, check, load and record them."""
+
+from samg.weights.drawn import drawn_state
+from samg.weights.hub import PathLike
+from samg.weights.loading import (
+    download_paper,
+    find_paper_weights,
+    load_paper_networks,
+    load_tiny_state,
+    random_paper_networks,
+)
+from samg.weights.record import WeightFile, WeightsRecord
+from samg.weights.state import load_strictly, read_state
+
+__all__ = [
+    "PathLike",
+    "WeightFile",
+    "WeightsRecord",
+    "download_paper",
+    "drawn_state",
+    "find_paper_weights",
+    "load_paper_networks",
+    "load_strictly",
+    "load_tiny_state",
+    "random_paper_networks",
+    "read_state",
+]

@@ -1,0 +1,156 @@
+"""Where the released weights come from: named files, the checkpoints folder, or the Hugging Face hub."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+from common.errors import InputError, ResourceError
+from common.files import sha256_file
+from common.paths import PROJECT_ROOT, resolve
+from samg.weights.record import WeightFile
+
+CHECKPOINTS = PROJECT_ROOT / "efficientvit" / "checkpoints"
+SAM_REPO = "mit-han-lab/efficientvit-sam"
+DINO_REPOS = {
+    "vits14": "timm/vit_small_patch14_dinov2.lvd142m",
+    "vitb14": "timm/vit_base_patch14_dinov2.lvd142m",
+}
+_TIMEOUT = 10.0
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# The hub client's connection errors derive from its HTTP library, which changed with version 1.
+_HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
+
+PathLike = str | os.PathLike[str]
+
+
+def accepted_names(component: str, architecture: str) -> tuple[str, ...]:
+    """Return the file names under which a component is looked for in a folder, best first."""
+    if component == "sam":
+        return f"efficientvit_sam_{architecture}.pt", f"{architecture}.pt"
+    size = DINO_REPOS[architecture].removeprefix("timm/")
+    return (
+        f"dinov2_{architecture}_pretrain.pth",
+        f"dinov2_{architecture}.safetensors",
+        f"{size}.safetensors",
+        "model.safetensors",
+    )
+
+
+def hub_location(component: str, architecture: str) -> tuple[str, str]:
+    """Return (repository, file name) of a component on the hub."""
+    if component == "sam":
+        return SAM_REPO, f"efficientvit_sam_{architecture}.pt"
+    return DINO_REPOS[architecture], "model.safetensors"
+
+
+def missing_weights(what: str) -> InputError:
+    """Return the one error for weights that are nowhere to be found; it names every cure."""
+    return InputError(
+        f"{what} are neither on this machine nor can they be downloaded.",
+        "With network, run `python setup/download.py paper`; or set masker.weights=<folder with "
+        "efficientvit_sam_l1.pt and dinov2_vitb14_pretrain.pth>; or use the embedded masker: masker=tiny.",
+    )
+
+
+def _in_folder(folder: Path, component: str, architecture: str) -> Path | None:
+    for name in accepted_names(component, architecture):
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+def _named_by_user(weights: PathLike | Sequence[PathLike], component: str, architecture: str) -> Path | None:
+    """Return the file for a component among the files and folders the user named."""
+    entries = [weights] if isinstance(weights, (str, os.PathLike)) else list(weights)
+    for entry in entries:
+        path = resolve(entry)
+        if not path.exists():
+            raise InputError(f"masker.weights names {entry}, which does not exist.", "Check the path.")
+        if path.is_dir():
+            found = _in_folder(path, component, architecture)
+            if found:
+                return found
+        elif ("dino" in path.name or path.suffix == ".safetensors") == (component == "dino"):
+            return path
+    return None
+
+
+def cached(component: str, architecture: str) -> Path | None:
+    """Return the file from the hub's cache, without network; None where it is not there."""
+    repo, filename = hub_location(component, architecture)
+    found = try_to_load_from_cache(repo, filename)
+    return Path(found) if isinstance(found, str) else None
+
+
+def download(component: str, architecture: str) -> Path:
+    """Fetch a component from the hub into its cache, resuming what was begun; nothing is fetched twice.
+
+    Raises:
+        InputError: there is no network, or ``HF_HUB_OFFLINE`` is set.
+        ResourceError: the disk is full.
+    """
+    repo, filename = hub_location(component, architecture)
+    try:
+        return Path(hf_hub_download(repo, filename, etag_timeout=_TIMEOUT))
+    except (OSError, EntryNotFoundError, _HTTP_ERROR) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise ResourceError(f"No space left for {filename} from {repo}.", "Free some space.") from error
+        raise missing_weights(f"Weights {filename} of {repo}") from error
+
+
+def find_file(weights: PathLike | Sequence[PathLike] | None, component: str, architecture: str) -> Path:
+    """Return the file of one component.
+
+    Looked for in this order: what the user named, the checkpoints folder, the hub's cache, the hub.
+    """
+    if weights:
+        found = _named_by_user(weights, component, architecture)
+        if found:
+            return found
+    return (
+        _in_folder(CHECKPOINTS, component, architecture)
+        or cached(component, architecture)
+        or download(component, architecture)
+    )
+
+
+def _release(component: str, filename: str) -> str:
+    if component == "dino":
+        return "DINOv2 LVD-142M"
+    # Before they moved to the hub, in February 2024, the files had no prefix.
+    return "2024-02" if filename.startswith("efficientvit_sam_") else "2023-09"
+
+
+def describe_file(path: Path, component: str, architecture: str) -> WeightFile:
+    """Return the record of a file; one from the hub's cache is checked against the hub's own digest.
+
+    Raises:
+        InputError: the digest differs.
+    """
+    digest = sha256_file(path)
+    repo, filename = hub_location(component, architecture)
+    from_hub = cached(component, architecture) == path
+    blob = path.resolve().name
+    if from_hub and _SHA256.fullmatch(blob) and blob != digest:
+        raise InputError(
+            f"Weights {path} are damaged: their SHA-256 is {digest[:12]}..., the hub says {blob[:12]}....",
+            f"Delete {path.resolve()} and run `python setup/download.py paper`.",
+        )
+    prefix = "efficientvit_sam" if component == "sam" else "dinov2"
+    return WeightFile(
+        component=component,
+        architecture=f"{prefix}_{architecture}",
+        filename=filename if from_hub else path.name,
+        sha256=digest,
+        source="hub" if from_hub else "local",
+        repo=repo if from_hub else None,
+        revision=path.parent.name if from_hub else None,
+        release=_release(component, path.name),
+    )
