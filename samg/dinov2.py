@@ -1,7 +1,7 @@
 """DINOv2 patch features (Oquab et al., DINOv2, 2023), from timm's vision transformer at 448 pixels.
 
 timm resamples the position table of the 518 pixel models otherwise than the original code (antialiased,
-without the 0.1 offset). It is therefore resampled here, once and the original way; then the features are equal.
+without the 0.1 offset). It is therefore resampled here, once and the original way; then features are equal.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import timm
 import torch
 import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from common.errors import unknown_choice
@@ -71,9 +72,9 @@ class DinoV2(nn.Module):
         if name not in ARCHITECTURES:
             raise unknown_choice("DINOv2", name, ARCHITECTURES)
         self.name = name
-        self.model = timm.create_model(
-            ARCHITECTURES[name], pretrained=False, img_size=DINO_SIZE, num_classes=0
-        )
+        model = timm.create_model(ARCHITECTURES[name], pretrained=False, img_size=DINO_SIZE, num_classes=0)
+        assert isinstance(model, VisionTransformer)
+        self.model = model
 
     def preprocess(self, frames: Tensor) -> Tensor:
         """Scale to [0, 1], resize bilinearly to 448 and normalise, in this order.

@@ -6,7 +6,6 @@ from samg.weights.loading import (
     download_paper,
     find_paper_weights,
     load_paper_networks,
-    load_tiny_state,
     random_paper_networks,
 )
 from samg.weights.record import WeightFile, WeightsRecord
@@ -21,7 +20,6 @@ __all__ = [
     "find_paper_weights",
     "load_paper_networks",
     "load_strictly",
-    "load_tiny_state",
     "random_paper_networks",
     "read_state",
 ]

@@ -5,10 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from common.errors import InputError, ResourceError
@@ -22,7 +28,7 @@ DINO_REPOS = {
     "vits14": "timm/vit_small_patch14_dinov2.lvd142m",
     "vitb14": "timm/vit_base_patch14_dinov2.lvd142m",
 }
-_TIMEOUT = 10.0
+_TIMEOUT = 10.0  # seconds
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # The hub client's connection errors derive from its HTTP library, which changed with version 1.
 _HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
@@ -50,12 +56,15 @@ def hub_location(component: str, architecture: str) -> tuple[str, str]:
     return DINO_REPOS[architecture], "model.safetensors"
 
 
-def missing_weights(what: str) -> InputError:
+def missing_weights(components: Mapping[str, str], reason: str) -> InputError:
     """Return the one error for weights that are nowhere to be found; it names every cure."""
+    locations = [hub_location(name, kind) for name, kind in components.items()]
+    names = " and ".join(f"{filename} of {repo}" for repo, filename in locations)
+    expected = " and ".join(accepted_names(name, kind)[0] for name, kind in components.items())
     return InputError(
-        f"{what} are neither on this machine nor can they be downloaded.",
+        f"Released weights are not on this machine and could not be fetched ({reason}): {names}.",
         "With network, run `python setup/download.py paper`; or set masker.weights=<folder with "
-        "efficientvit_sam_l1.pt and dinov2_vitb14_pretrain.pth>; or use the embedded masker: masker=tiny.",
+        f"{expected}>; or use the embedded masker: masker=tiny.",
     )
 
 
@@ -66,20 +75,29 @@ def _in_folder(folder: Path, component: str, architecture: str) -> Path | None:
     return None
 
 
-def _named_by_user(weights: PathLike | Sequence[PathLike], component: str, architecture: str) -> Path | None:
-    """Return the file for a component among the files and folders the user named."""
+def _named_by_user(weights: PathLike | Sequence[PathLike], components: Mapping[str, str]) -> dict[str, Path]:
+    """Return the components' files among the files and folders the user named."""
     entries = [weights] if isinstance(weights, (str, os.PathLike)) else list(weights)
+    found: dict[str, Path] = {}
     for entry in entries:
         path = resolve(entry)
         if not path.exists():
             raise InputError(f"masker.weights names {entry}, which does not exist.", "Check the path.")
-        if path.is_dir():
-            found = _in_folder(path, component, architecture)
-            if found:
-                return found
-        elif ("dino" in path.name or path.suffix == ".safetensors") == (component == "dino"):
-            return path
-    return None
+        for name, kind in components.items():
+            if path.is_dir():
+                match = _in_folder(path, name, kind)
+            else:
+                is_dino = "dino" in path.name or path.suffix == ".safetensors"
+                match = path if is_dino == (name == "dino") else None
+            if match and name not in found:
+                found[name] = match
+    if not found:
+        names = [file for name, kind in components.items() for file in accepted_names(name, kind)]
+        raise InputError(
+            f"masker.weights={weights} holds none of the files looked for.",
+            f"Expected one of: {', '.join(names)}.",
+        )
+    return found
 
 
 def cached(component: str, architecture: str) -> Path | None:
@@ -89,36 +107,51 @@ def cached(component: str, architecture: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def download(component: str, architecture: str) -> Path:
-    """Fetch a component from the hub into its cache, resuming what was begun; nothing is fetched twice.
+def download(components: Mapping[str, str]) -> dict[str, Path]:
+    """Fetch components from the hub into its cache, resuming what was begun; nothing is fetched twice.
 
     Raises:
-        InputError: there is no network, or ``HF_HUB_OFFLINE`` is set.
+        InputError: the hub cannot be reached within seconds, refuses, or ``HF_HUB_OFFLINE`` is set.
         ResourceError: the disk is full.
     """
-    repo, filename = hub_location(component, architecture)
-    try:
-        return Path(hf_hub_download(repo, filename, etag_timeout=_TIMEOUT))
-    except (OSError, EntryNotFoundError, _HTTP_ERROR) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise ResourceError(f"No space left for {filename} from {repo}.", "Free some space.") from error
-        raise missing_weights(f"Weights {filename} of {repo}") from error
+    paths: dict[str, Path] = {}
+    for name, kind in components.items():
+        repo, filename = hub_location(name, kind)
+        try:
+            if not constants.HF_HUB_OFFLINE:
+                # Asked once, with a short timeout: without network the download itself retries for long.
+                get_hf_file_metadata(hf_hub_url(repo, filename), timeout=_TIMEOUT)
+            paths[name] = Path(hf_hub_download(repo, filename, etag_timeout=_TIMEOUT))
+        except (OSError, EntryNotFoundError, _HTTP_ERROR) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise ResourceError(f"No space left for {filename} from {repo}.", "Free some.") from error
+            left = {key: value for key, value in components.items() if key not in paths}
+            raise missing_weights(left, _reason(error)) from error
+    return paths
 
 
-def find_file(weights: PathLike | Sequence[PathLike] | None, component: str, architecture: str) -> Path:
-    """Return the file of one component.
+def _reason(error: BaseException) -> str:
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"the hub answered {response.status_code}"
+    return "the hub cannot be reached"
+
+
+def find_files(
+    weights: PathLike | Sequence[PathLike] | None, components: Mapping[str, str]
+) -> dict[str, Path]:
+    """Return the file of each component (``sam``, ``dino`` -> architecture).
 
     Looked for in this order: what the user named, the checkpoints folder, the hub's cache, the hub.
     """
-    if weights:
-        found = _named_by_user(weights, component, architecture)
-        if found:
-            return found
-    return (
-        _in_folder(CHECKPOINTS, component, architecture)
-        or cached(component, architecture)
-        or download(component, architecture)
-    )
+    found = _named_by_user(weights, components) if weights else {}
+    for name, kind in components.items():
+        path = found.get(name) or _in_folder(CHECKPOINTS, name, kind) or cached(name, kind)
+        if path:
+            found[name] = path
+    return found | download({name: kind for name, kind in components.items() if name not in found})
 
 
 def _release(component: str, filename: str) -> str:

@@ -1,4 +1,4 @@
-"""Build networks from released, embedded or drawn weights."""
+"""Build networks from released or drawn weights."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from common.errors import InputError, unknown_choice
-from common.files import sha256_file
-from common.paths import existing_file
+from common.errors import unknown_choice
 from efficientvit import VARIANTS, EfficientViTSam
 from samg.dinov2 import ARCHITECTURES, DinoV2, adapt_state
 from samg.paper import ENCODERS, PaperNetworks, check_encoders
 from samg.weights import hub
 from samg.weights.drawn import drawn_state
 from samg.weights.hub import PathLike
-from samg.weights.record import WeightFile, WeightsRecord
+from samg.weights.record import WeightsRecord
 from samg.weights.state import load_strictly, read_state
 
-TINY_PATH = Path(__file__).resolve().parent / "tiny.safetensors"
 _TABLE_518 = 1 + 37 * 37
 
 
@@ -55,17 +52,16 @@ def find_paper_weights(
     Raises:
         InputError: a file is missing and cannot be downloaded.
     """
-    components = _components(encoders, sam, dino)
-    return {name: hub.find_file(weights, name, kind) for name, kind in components.items()}
+    return hub.find_files(weights, _components(encoders, sam, dino))
 
 
 def download_paper(sam: str = "l1", dino: str = "vitb14") -> list[Path]:
     """Fetch the released weights into the hub's cache, verify them, and return their paths."""
     components = _components(ENCODERS, sam, dino)
-    paths = [hub.download(name, kind) for name, kind in components.items()]
-    for path, (name, kind) in zip(paths, components.items(), strict=True):
-        hub.describe_file(path, name, kind)
-    return paths
+    paths = hub.download(components)
+    for name, kind in components.items():
+        hub.describe_file(paths[name], name, kind)
+    return list(paths.values())
 
 
 def _empty(component: str, architecture: str) -> nn.Module:
@@ -137,20 +133,3 @@ def random_paper_networks(
             shapes["pos_embed"] = (1, _TABLE_518, shapes["pos_embed"][2])
         _fill(network, drawn_state(shapes, seed), Path("drawn"), name)
     return _assemble(networks, encoders, precision, device)
-
-
-def load_tiny_state(path: PathLike | None = None) -> tuple[dict[str, Tensor], WeightsRecord]:
-    """Read the weights of the embedded ``tiny`` networks, or others of the same make.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    if path is None and not TINY_PATH.is_file():
-        raise InputError(
-            f"The embedded weights {TINY_PATH.name} are missing.",
-            "Restore samg/weights/ from the repository, or make them with `python pretrain.py`.",
-        )
-    found = existing_file(path, "Weights", "Check masker.weights.") if path is not None else TINY_PATH
-    source = "repository" if found == TINY_PATH else "local"
-    file = WeightFile("tiny", "tiny", found.name, sha256_file(found), source)
-    return read_state(found), WeightsRecord("tiny", (file,))

@@ -12,11 +12,11 @@ class WeightFile:
     """One file of weights.
 
     Attributes:
-        component: ``sam``, ``dino`` or ``tiny``.
+        component: ``sam`` or ``dino``.
         architecture: such as ``efficientvit_sam_l1`` or ``dinov2_vitb14``.
         filename: name without folders.
         sha256: hex digest of the file.
-        source: ``hub``, ``local`` or ``repository``.
+        source: ``hub`` or ``local``.
         repo: repository on the hub, where the file came from one.
         revision: its commit.
         release: which published weights these are, as far as the name of the file tells.
@@ -37,7 +37,7 @@ class WeightsRecord:
     """All files of a network set.
 
     Attributes:
-        variant: ``paper`` or ``tiny``.
+        variant: such as ``paper``.
         files: one entry per file.
     """
 
