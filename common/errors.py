@@ -89,10 +89,10 @@ def report_error(error: SamgError) -> int:
 
 
 def run_script(main: Callable[[], int | None], debug: bool = False) -> None:
-    """Run a script's ``main`` and leave the process with the documented exit code.
+    """Run a script's ``main``; unless it succeeds, leave the process with the documented exit code.
 
     A ``SamgError`` becomes two lines on standard error (with ``debug`` or ``SAMG_DEBUG=1``, a traceback);
-    Ctrl-C becomes exit code 130; a full disk and a refused permission become exit code 5.
+    Ctrl-C becomes exit code 130; a refused permission becomes exit code 5.
     """
     try:
         code = main() or 0
@@ -107,4 +107,5 @@ def run_script(main: Callable[[], int | None], debug: bool = False) -> None:
         if debug or os.environ.get("SAMG_DEBUG"):
             raise
         code = report_error(ResourceError(f"{error.filename}: {error.strerror}.", "Check the permissions."))
-    sys.exit(code)
+    if code:
+        sys.exit(code)

@@ -92,8 +92,8 @@ def _first_line(error: Exception) -> str:
 
 def _known_keys(cfg: DictConfig, prefix: str = "") -> set[str]:
     keys: set[str] = set()
-    for key in cfg:
-        name = f"{prefix}{key}"
+    for key in map(str, cfg):
+        name = prefix + key
         keys.add(name)
         if OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key):
             continue
@@ -123,7 +123,7 @@ def _split_command_line(arguments: list[str]) -> tuple[str, bool, list[str]]:
 
 def _check_group(override: Override) -> None:
     group = override.get_key_element().lstrip("+~")
-    values = override.value()
+    values: Any = override.value()
     for value in values.list if hasattr(values, "list") else [values]:
         if str(value) not in _group_choices(group):
             raise unknown_choice(group, value, _group_choices(group))
