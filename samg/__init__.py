@@ -1,0 +1,20 @@
+"""SAM-G's masker: one annotated reference image in, masks of every new frame out (Wang et al., 2023).
+
+``build_masker(variant).fit(Reference.load(image, mask)).mask(frames)`` is all an agent needs.
+"""
+
+from samg.artefact import load_masker
+from samg.build import VARIANTS, build_masker
+from samg.masker import Explanation, SamGMasker
+from samg.options import SamgOptions
+from samg.reference import Reference
+
+__all__ = [
+    "VARIANTS",
+    "Explanation",
+    "Reference",
+    "SamGMasker",
+    "SamgOptions",
+    "build_masker",
+    "load_masker",
+]

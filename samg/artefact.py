@@ -1,0 +1,156 @@
+"""A fitted masker on disk: ``masker.json``, ``fit.safetensors``, ``reference/``; no pickle, no networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from common.errors import ConfigError, InputError
+from common.files import atomic_directory, read_json, write_json
+from samg.baselines import BASELINES, BaselineMasker
+from samg.build import LoadedNetworks, choose_rules, load_networks, resolve_device
+from samg.fitting import Fit
+from samg.map_prompt import build_map_prompt
+from samg.masker import SamGMasker, Weights
+from samg.options import SamgOptions
+from samg.reference import Reference
+
+FORMAT = 1
+RECORD = "masker.json"
+_TENSORS = "fit.safetensors"
+_AGAIN = "Fit the masker again with build_masker(...).fit(reference), or restore the directory."
+
+
+def should_write(directory: Path, record: dict[str, Any]) -> bool:
+    """Return whether ``directory`` has to be written: False when this very masker lies there already.
+
+    Raises:
+        ConfigError: it holds another masker.
+    """
+    if not directory.exists():
+        return True
+    kept = read_json(directory / RECORD, "masker record")
+    if kept.get("fingerprint") != record["fingerprint"]:
+        raise ConfigError(
+            f"{directory} already holds another masker ({kept.get('variant')}).",
+            "Choose another run directory, or the settings with which this one was made.",
+        )
+    return False
+
+
+def save_masker(masker: SamGMasker, directory: Path) -> None:
+    """Write a fitted masker; the directory appears whole or not at all.
+
+    Saving the same masker again changes nothing.
+
+    Raises:
+        ConfigError: the directory holds another masker.
+    """
+    fit, source = masker.fit, masker.source
+    record = {
+        "format": FORMAT,
+        "name": "samg",
+        "variant": source.variant,
+        "fingerprint": masker.info.fingerprint,
+        "rules": masker.rules.name,
+        "options": {**masker.options.to_dict(), "encoders": list(fit.targets)},
+        "weights": {
+            "path": source.weights,
+            "settings": source.settings,
+            "digest": source.digest,
+            "record": source.record,
+        },
+        "fit": fit.report,
+        "map_resolution": fit.map_prompt.resolution if fit.map_prompt else None,
+        "numerics": masker.info.numerics,
+    }
+    tensors = {"mask_weights": fit.mask_weights, **{f"targets.{k}": v for k, v in fit.targets.items()}}
+    if fit.map_prompt:
+        tensors["map_scale"] = fit.map_prompt.scale
+    if not should_write(directory, record):
+        return
+    with atomic_directory(directory) as stage:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, stage / _TENSORS)
+        masker.reference.save(stage / "reference")
+        write_json(stage / RECORD, record)
+
+
+def read_record(directory: Path) -> dict[str, Any]:
+    """Return the content of ``masker.json``.
+
+    Raises:
+        InputError: there is no saved masker, or it is of an unknown format.
+    """
+    record = read_json(directory / RECORD, "masker record")
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise InputError(f"{directory / RECORD} is not a masker record of format {FORMAT}.", _AGAIN)
+    return record
+
+
+def load_samg_masker(directory: Path, device: str | torch.device, weights: Weights) -> SamGMasker:
+    """Read a saved masker and load its networks; see ``SamGMasker.load``."""
+    record = read_record(directory)
+    if record.get("name") != "samg":
+        raise InputError(
+            f"{directory} holds a '{record.get('variant')}' masker, not a SAM-G one.", "Use samg.load_masker."
+        )
+    try:
+        variant, stored = record["variant"], record["weights"]
+        options = SamgOptions.parse(record["options"])
+        rules = choose_rules(record["rules"] == "compat")
+        path, settings, digest = stored["path"], stored["settings"], stored["digest"]
+        resolution, report = record["map_resolution"], record["fit"]
+    except (KeyError, TypeError, ConfigError) as error:
+        raise InputError(f"{directory / RECORD} is damaged ({error}).", _AGAIN) from error
+    reference = Reference.restore(directory / "reference")
+    target = resolve_device(device)
+    tensors = _read_tensors(directory / _TENSORS, target)
+
+    loaded = load_networks(variant, target, weights or path, options.encoders, settings)
+    _check_weights(loaded, digest, directory)
+    prefix = "targets."
+    targets = {name: tensors[prefix + name] for name in options.select_encoders(loaded.networks.encoders)}
+    prompt = None
+    if options.map_prompt:
+        prompt = build_map_prompt(loaded.networks, tuple(targets), tensors["map_scale"], resolution)
+    fit = Fit(targets, tensors["mask_weights"], prompt, report)
+    return SamGMasker(loaded.networks, reference, fit, rules, options, loaded.source, target)
+
+
+def load_masker(
+    directory: str | Path, device: str | torch.device = "cpu", weights: Weights = None
+) -> SamGMasker | BaselineMasker:
+    """Read any saved masker, of whichever kind.
+
+    Args:
+        directory: what ``save`` wrote.
+        device: where to run it.
+        weights: the weights' paths, should they have moved.
+    """
+    name = read_record(Path(directory)).get("name")
+    if name in BASELINES:
+        return BASELINES[name]()
+    return load_samg_masker(Path(directory), device, weights)
+
+
+def _read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
+    try:
+        return {name: tensor.to(device) for name, tensor in load_file(path).items()}
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist.", _AGAIN) from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error}).", _AGAIN) from error
+
+
+def _check_weights(loaded: LoadedNetworks, digest: str, directory: Path) -> None:
+    if loaded.source.digest != digest:
+        raise InputError(
+            f"The {loaded.source.variant} weights (SHA-256 {loaded.source.digest[:12]}) are not those of the "
+            f"masker in {directory} ({digest[:12]}).",
+            "Name the weights it was fitted with (masker.weights=...), or start a new run with these.",
+        )

@@ -1,0 +1,227 @@
+"""Make maskers by name. Settings and inputs are checked first; networks are loaded last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from common.errors import ConfigError, ResourceError, unknown_choice
+from common.files import sha256_file
+from common.paths import resolve
+from samg.baselines import BASELINES, BaselineMasker
+from samg.compat import CompatRules
+from samg.fitting import fit_reference
+from samg.masker import SamGMasker, Source, Weights
+from samg.networks import SamgNetworks
+from samg.options import SamgOptions
+from samg.reference import Reference
+from samg.rules import FixedRules, Rules
+
+
+@dataclass(frozen=True)
+class LoadedNetworks:
+    """Networks and where they came from."""
+
+    networks: SamgNetworks
+    source: Source
+
+
+class MaskerBuilder:
+    """Settings of a masker, waiting for a reference; networks are loaded once, at the first fit."""
+
+    def __init__(
+        self,
+        variant: str,
+        device: torch.device,
+        weights: Weights,
+        rules: Rules,
+        options: SamgOptions,
+        settings: dict[str, str],
+    ) -> None:
+        self.variant = variant
+        self._device = device
+        self._weights = weights
+        self._rules = rules
+        self._options = options
+        self._settings = settings
+        self._loaded: LoadedNetworks | None = None
+
+    def load(self) -> LoadedNetworks:
+        """Return the networks, loading them the first time.
+
+        Raises:
+            InputError: the weights are missing or do not fit.
+        """
+        if self._loaded is None:
+            self._loaded = load_networks(
+                self.variant, self._device, self._weights, self._options.encoders, self._settings
+            )
+        return self._loaded
+
+    def fit(self, reference: Reference | None) -> SamGMasker:
+        """Return a masker of the reference's target.
+
+        Raises:
+            ConfigError: there is no reference.
+            InputError: the weights are missing or do not fit.
+        """
+        if reference is None:
+            raise ConfigError(
+                f"masker '{self.variant}' needs a reference image and mask.",
+                "Set original_image and masked_image, or use masker=none.",
+            )
+        loaded = self.load()
+        fit = fit_reference(loaded.networks, reference, self._rules, self._options, self._device)
+        return SamGMasker(
+            loaded.networks, reference, fit, self._rules, self._options, loaded.source, self._device
+        )
+
+
+class BaselineBuilder:
+    """The builder of a masker that has nothing to fit."""
+
+    def __init__(self, variant: str) -> None:
+        self.variant = variant
+
+    def fit(self, reference: Reference | None = None) -> BaselineMasker:
+        """Return the masker; the reference is ignored."""
+        return BASELINES[self.variant]()
+
+
+def build_masker(
+    variant: str,
+    device: str | torch.device = "cpu",
+    weights: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    compat: bool = False,
+    **options: Any,
+) -> MaskerBuilder | BaselineBuilder:
+    """Choose a masker; ``.fit(reference)`` makes it.
+
+    Args:
+        variant: ``none``, ``groundtruth``, ``tiny`` or ``paper``.
+        device: where it runs: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``.
+        weights: local files or folders instead of the variant's own weights.
+        compat: reproduce the published code's quirks (``samg.compat``).
+        options: see ``SamgOptions``; for ``paper`` also ``sam`` (l0 to xl1), ``dino`` (vitb14, vits14) and
+            ``precision`` (float32, bfloat16).
+
+    Raises:
+        ConfigError: the variant or an option is unknown or impossible.
+        ResourceError: the device does not exist.
+    """
+    if variant in BASELINES:
+        given = [*options, *(["weights"] if weights is not None else []), *(["compat"] if compat else [])]
+        if given:
+            raise ConfigError(
+                f"masker '{variant}' has no setting '{given[0]}'.",
+                "Remove it, or choose masker=paper or masker=tiny.",
+            )
+        return BaselineBuilder(variant)
+    if variant not in NETWORKS:
+        raise unknown_choice("masker", variant, VARIANTS)
+    known = NETWORKS[variant]
+    settings = {name: str(options.pop(name)) for name in known.settings if name in options}
+    parsed = SamgOptions.parse(options, also=known.settings)
+    parsed.select_encoders(known.encoders)
+    return MaskerBuilder(
+        variant, resolve_device(device), _plain_weights(weights), choose_rules(compat), parsed, settings
+    )
+
+
+def _plain_weights(weights: Any) -> Weights:
+    if weights is None or isinstance(weights, str | os.PathLike):
+        return None if weights is None else os.fspath(weights)
+    return [os.fspath(path) for path in weights]
+
+
+def choose_rules(compat: bool) -> Rules:
+    """Return the published rules or the fixed ones."""
+    return CompatRules() if compat else FixedRules()
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Return the device of that name; ``auto`` is the first GPU, else the CPU.
+
+    Raises:
+        ConfigError: there is no such kind of device.
+        ResourceError: this machine has none.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"Unknown device '{device}'.", "Use cpu, cuda, cuda:0, ... or auto.") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ResourceError(f"Device '{device}' does not exist here.", "Use device=cpu or device=auto.")
+    return found
+
+
+def load_networks(
+    variant: str,
+    device: torch.device,
+    weights: Weights = None,
+    encoders: tuple[str, ...] = (),
+    settings: Mapping[str, str] | None = None,
+) -> LoadedNetworks:
+    """Load a variant's networks, in evaluation mode and without gradients.
+
+    Args:
+        variant: a key of ``NETWORKS``.
+        device: where they go.
+        weights: paths, or None for the variant's own.
+        encoders: those needed; empty means all.
+        settings: the variant's own settings.
+
+    Raises:
+        InputError: the weights are missing, damaged or of another architecture.
+    """
+    chosen = encoders or NETWORKS[variant].encoders
+    return NETWORKS[variant].load(device, weights, chosen, dict(settings or {}))
+
+
+def _load_tiny(
+    device: torch.device, weights: Weights, encoders: tuple[str, ...], settings: dict[str, str]
+) -> LoadedNetworks:
+    from samg.tiny import WEIGHTS, load_tiny_networks
+
+    if isinstance(weights, list):
+        raise ConfigError("masker=tiny takes one weights file, not a list.", "Set masker.weights to a path.")
+    networks, record = load_tiny_networks(device, weights)
+    digest = sha256_file(WEIGHTS if weights is None else resolve(weights))
+    return LoadedNetworks(networks, Source("tiny", digest, weights, settings, record))
+
+
+def _load_paper(
+    device: torch.device, weights: Weights, encoders: tuple[str, ...], settings: dict[str, str]
+) -> LoadedNetworks:
+    from samg.weights import load_paper_networks
+
+    networks, record = load_paper_networks(weights, device, encoders, **settings)
+    return LoadedNetworks(networks, Source("paper", record.sha256, weights, settings, record.to_dict()))
+
+
+@dataclass(frozen=True)
+class NetworkSet:
+    """A set of networks that can be loaded by name.
+
+    Attributes:
+        load: makes it.
+        encoders: the feature maps it has.
+        settings: names of what else can be chosen.
+    """
+
+    load: Callable[[torch.device, Weights, tuple[str, ...], dict[str, str]], LoadedNetworks]
+    encoders: tuple[str, ...]
+    settings: tuple[str, ...]
+
+
+NETWORKS = {
+    "tiny": NetworkSet(_load_tiny, ("dino", "sam"), ()),
+    "paper": NetworkSet(_load_paper, ("dino", "sam"), ("sam", "dino", "precision")),
+}
+VARIANTS = (*BASELINES, *NETWORKS)

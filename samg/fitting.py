@@ -1,0 +1,65 @@
+"""Fit a masker to its reference: features of the target, then the mask weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common.errors import NonFiniteError
+from common.seeding import derive_seed
+from samg.correspondence import operator_groups
+from samg.identify import identify
+from samg.map_prompt import MapPrompt, fit_map_prompt
+from samg.networks import SamgNetworks
+from samg.options import SamgOptions
+from samg.persam import adapt, equal_weights
+from samg.reference import Reference
+from samg.rules import Rules
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was learnt from the reference.
+
+    Attributes:
+        targets: encoder -> float (T, C_e), unit rows: target, parts, points.
+        mask_weights: float (3,).
+        map_prompt: the mask prompt of the first pass, or None when the option is off.
+        report: figures about the fit, as JSON values.
+    """
+
+    targets: dict[str, Tensor]
+    mask_weights: Tensor
+    map_prompt: MapPrompt | None
+    report: dict[str, Any]
+
+
+def fit_reference(
+    networks: SamgNetworks, reference: Reference, rules: Rules, options: SamgOptions, device: torch.device
+) -> Fit:
+    """Learn the target's features and the mask weights from a reference (SAM-G, "Identify" and "Adapt").
+
+    Raises:
+        ConfigError: an encoder is named that the networks do not have.
+        NonFiniteError: the networks' features are not finite numbers.
+    """
+    encoders = options.select_encoders(networks.encoders)
+    found = identify(networks, reference, rules, encoders, device, options.extra_points)
+    if not all(bool(rows.isfinite().all()) for rows in found.targets.values()):
+        raise NonFiniteError(
+            "The networks' features of the reference are not finite numbers.",
+            "Use float32, or load the weights anew.",
+        )
+    groups = operator_groups(networks, encoders, reference.size, device)
+    prompt = fit_map_prompt(networks, found, groups, rules) if options.map_prompt else None
+    report: dict[str, Any] = {"targets": len(found.targets[encoders[0]]), "points": found.points}
+    weights = equal_weights(device)
+    if options.persam:
+        generator = torch.Generator().manual_seed(derive_seed(options.seed, "persam"))
+        adapted = adapt(networks, found, groups, rules, generator, prompt)
+        weights = adapted.weights
+        report |= {"point_sets": adapted.point_sets, "loss": list(adapted.losses)}
+    return Fit({name: rows.clone() for name, rows in found.targets.items()}, weights, prompt, report)

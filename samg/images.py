@@ -1,0 +1,122 @@
+"""Reading reference images and masks: every file is read whole, and what had to be converted is logged."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from common.errors import InputError
+from common.paths import existing_file, resolve
+
+logger = logging.getLogger(__name__)
+
+_LIT = 16  # a cut-out's background after JPEG: its brightest channel stays at or below this
+_WHITE = 239
+_GREY_SPREAD = 12
+_CURE = "Save it again as an 8-bit RGB PNG."
+
+
+def locate(path: str | os.PathLike[str], what: str) -> Path:
+    """Return the file at ``path``; where a ``.jpg`` is missing, the ``.png`` of the same name.
+
+    Raises:
+        InputError: neither exists.
+    """
+    found = resolve(path)
+    if not found.exists() and found.suffix.lower() in (".jpg", ".jpeg"):
+        sibling = resolve(Path(path).with_suffix(".png"))
+        if sibling.exists():
+            logger.warning("%s %s does not exist; using %s", what, path, sibling.name)
+            return sibling
+    return existing_file(path, what)
+
+
+def read_rgb(path: str | os.PathLike[str], what: str) -> tuple[np.ndarray, Path]:
+    """Read an image completely.
+
+    Args:
+        path: the file; see ``locate``.
+        what: how messages call it, such as "reference image".
+
+    Returns:
+        uint8 (H, W, 3) RGB, and the path that was read.
+
+    Raises:
+        InputError: missing, not an image, truncated, or of a kind that has no RGB form.
+    """
+    found = locate(path, what)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(found) as check:
+                check.verify()
+            with Image.open(found) as image:
+                image.load()
+                return _to_rgb(image, f"{what} {path}"), found
+    except UnidentifiedImageError as error:
+        raise InputError(f"{what} {path} is not an image.", "Give a PNG or JPEG file.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{what} {path} is far too large ({error}).", _CURE) from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise InputError(f"{what} {path} is damaged ({error}).", "Copy or save it again.") from error
+
+
+def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
+    """Convert any common mode to uint8 (H, W, 3); transparency becomes black."""
+    if image.mode == "RGB":
+        return np.asarray(image)
+    if image.mode == "F":
+        raise InputError(f"{name} holds floating-point values.", _CURE)
+    logger.warning("%s is of mode %s; converted to RGB", name, image.mode)
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if values.max(initial=0) > 255:
+            values = (values.clip(0, 65535) + 128) // 257
+        return np.repeat(values.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        coloured = image.convert("RGBA")
+        black = Image.new("RGBA", coloured.size, (0, 0, 0, 255))
+        return np.asarray(Image.alpha_composite(black, coloured).convert("RGB"))
+    return np.asarray(image.convert("RGB"))
+
+
+def binarise(pixels: np.ndarray) -> np.ndarray:
+    """Turn a mask file's pixels into a mask.
+
+    A binary mask (black and white, exactly or as JPEG left it) is split at 127. Anything else is a cut-out,
+    the object on black: a pixel belongs to it when its brightest channel exceeds 16.
+
+    Args:
+        pixels: uint8 (H, W, 3).
+
+    Returns:
+        bool (H, W).
+    """
+    brightest, darkest = pixels.max(axis=2), pixels.min(axis=2)
+    lit = brightest > _LIT
+    if not lit.any():
+        return lit
+    grey = int((brightest.astype(np.int16) - darkest)[lit].max()) <= _GREY_SPREAD
+    two_valued = grey and len(np.unique(brightest)) <= 2 and int(brightest.max()) > 127
+    nearly_two_valued = grey and float((brightest[lit] >= _WHITE).mean()) >= 0.8
+    return brightest > 127 if two_valued or nearly_two_valued else lit
+
+
+def halo_share(image: np.ndarray, cutout: np.ndarray, mask: np.ndarray) -> float:
+    """Return the share of a mask's pixels that look like JPEG's dark halo around a cut-out.
+
+    A halo pixel is dark in the cut-out although the image is clearly brighter there.
+
+    Args:
+        image: uint8 (H, W, 3), the reference image.
+        cutout: uint8 (H, W, 3), the mask file's pixels.
+        mask: bool (H, W), not empty.
+    """
+    shown, kept = image.max(axis=2).astype(np.int16), cutout.max(axis=2).astype(np.int16)
+    halo = mask & (kept <= 96) & (shown - kept > 32)
+    return float(halo.sum() / mask.sum())

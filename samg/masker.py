@@ -1,0 +1,258 @@
+"""The masker: fitted once to a reference, then frames in, masks out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common.masking import MaskerInfo, check_frames
+from samg.correspondence import operator_groups, similarity_maps
+from samg.fitting import Fit
+from samg.networks import SamgNetworks
+from samg.options import SamgOptions
+from samg.reference import Reference
+from samg.rules import Rules
+from samg.segment import Pass, resolve_empty, segment
+
+Weights = str | list[str] | None
+
+METHOD = "samg-1"
+"""Raised whenever the same weights, reference and options would give other masks than before."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a masker's networks came from.
+
+    Attributes:
+        variant: ``paper`` or ``tiny``.
+        digest: SHA-256 of the weights.
+        weights: what the caller asked for: paths, or None for the variant's own.
+        settings: what else was asked for, such as the architecture.
+        record: what else is known of them (release, revision), as JSON values.
+    """
+
+    variant: str
+    digest: str
+    weights: Weights = None
+    settings: dict[str, str] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How masks came about; everything on the CPU.
+
+    Attributes:
+        similarity: float (N, H, W), the target's averaged cosine map.
+        part_similarity: float (N, T - 1, H, W), those of parts and points.
+        passes: prompts, logits and predicted IoUs of each pass.
+        mask: bool (N, H, W), the result after the policy for empty masks.
+    """
+
+    similarity: Tensor
+    part_similarity: Tensor
+    passes: tuple[Pass, ...]
+    mask: Tensor
+
+    @property
+    def points(self) -> Tensor:
+        """Float (N, P, 2), (x, y): all point prompts of the last pass."""
+        return self.passes[-1].points
+
+    @property
+    def labels(self) -> Tensor:
+        """Int64 (N, P): 1 positive, 0 negative, -1 no point."""
+        return self.passes[-1].labels
+
+    @property
+    def boxes(self) -> Tensor | None:
+        """Float (N, 4), the box of the last pass; None when there was one pass only."""
+        return self.passes[-1].boxes
+
+
+class SamGMasker:
+    """Masks of one target in batches of frames.
+
+    Made by ``samg.build_masker(...).fit(reference)`` or ``SamGMasker.load(directory)``.
+
+    Args:
+        networks: encoders and decoder, in evaluation mode on ``device``.
+        reference: what the target looks like.
+        fit: what ``fit_reference`` learnt from it.
+        rules: fixed or faithful.
+        options: checked options.
+        source: where the networks came from.
+        device: where everything runs.
+    """
+
+    def __init__(
+        self,
+        networks: SamgNetworks,
+        reference: Reference,
+        fit: Fit,
+        rules: Rules,
+        options: SamgOptions,
+        source: Source,
+        device: torch.device,
+    ) -> None:
+        self.networks = networks
+        self.reference = reference
+        self.fit = fit
+        self.rules = rules
+        self.options = options
+        self.source = source
+        self.device = device
+        self._encoders = tuple(fit.targets)
+        self._groups = operator_groups(networks, self._encoders, reference.size, device)
+        self._counts = torch.zeros(1 + options.passes, dtype=torch.int64, device=device)
+        self._info = MaskerInfo("samg", source.variant, self._fingerprint(), self._numerics())
+
+    @property
+    def info(self) -> MaskerInfo:
+        """Identity of this masker."""
+        return self._info
+
+    def mask(self, frames: Tensor, foreground: Tensor | None = None) -> Tensor:
+        """Return the masks of a batch of frames.
+
+        Args:
+            frames: uint8 (N, H, W, 3) RGB, at the reference's resolution; N may be 0.
+            foreground: ignored.
+
+        Returns:
+            bool (N, H, W), on the device of ``frames``.
+        """
+        self._check(frames)
+        with torch.inference_mode():
+            masks = [self._mask_chunk(chunk, valid) for chunk, valid in self._chunks(frames)]
+        # A tensor made in inference mode cannot enter a later gradient computation; a copy can.
+        found = torch.cat(masks).clone() if masks else frames.new_zeros(frames.shape[:3], dtype=torch.bool)
+        return found.to(frames.device)
+
+    def explain(self, frames: Tensor) -> Explanation:
+        """Mask frames and keep everything in between, for pictures; not counted in ``statistics``."""
+        self._check(frames)
+        if not len(frames):
+            raise ValueError("frames: expected at least one to explain, got none")
+        similarities, runs, masks = [], [], []
+        with torch.inference_mode():
+            for chunk, valid in self._chunks(frames):
+                similarity, done = self._run(chunk)
+                similarities.append(similarity[:valid].float().cpu())
+                runs.append([_crop(one, valid) for one in done])
+                masks.append(resolve_empty(done, self.options.on_empty)[:valid].cpu())
+        similarity = torch.cat(similarities).clone()
+        passes = tuple(_join([run[number] for run in runs]) for number in range(self.options.passes))
+        return Explanation(similarity[:, 0], similarity[:, 1:], passes, torch.cat(masks).clone())
+
+    def statistics(self) -> dict[str, Any]:
+        """Return how many frames were masked and how many masks were empty, after each pass and at the end.
+
+        This reads the device; call it per episode or per report, not per frame.
+        """
+        frames, *empty = self._counts.tolist()
+        by_pass = {f"empty_pass{number}": count for number, count in enumerate(empty, start=1)}
+        share = empty[-1] / frames if frames else 0.0
+        policy = self.options.on_empty
+        return {"frames": frames, **by_pass, "empty": empty[-1], "empty_share": share, "on_empty": policy}
+
+    def reset_statistics(self) -> None:
+        """Start counting anew."""
+        self._counts.zero_()
+
+    def save(self, directory: str | Path) -> None:
+        """Write the masker, without its networks, into a new directory; see ``samg.artefact``."""
+        from samg.artefact import save_masker
+
+        save_masker(self, Path(directory))
+
+    @classmethod
+    def load(
+        cls, directory: str | Path, device: str | torch.device = "cpu", weights: Weights = None
+    ) -> SamGMasker:
+        """Read what ``save`` wrote and load the same networks again.
+
+        Args:
+            directory: the saved masker.
+            device: where to run it.
+            weights: the weights' paths, should they have moved.
+
+        Raises:
+            InputError: a file is missing or damaged, or the weights are not those of the fit.
+        """
+        from samg.artefact import load_samg_masker
+
+        return load_samg_masker(Path(directory), device, weights)
+
+    def _check(self, frames: Tensor) -> None:
+        check_frames(frames)
+        size = self.reference.size
+        if tuple(frames.shape[1:3]) != (size, size):
+            raise ValueError(
+                f"frames: expected (N, {size}, {size}, 3), the reference's size, got {tuple(frames.shape)}"
+            )
+
+    def _chunks(self, frames: Tensor) -> Iterator[tuple[Tensor, int]]:
+        """Yield batches on the masker's device, padded to the fixed size, and how many frames are real."""
+        frames = frames.to(self.device)
+        size = self.options.batch_size
+        for chunk in frames.split(size or max(len(frames), 1)):
+            valid = len(chunk)
+            if size and 0 < valid < size:
+                chunk = torch.cat((chunk, chunk[-1:].expand(size - valid, -1, -1, -1)))
+            if valid:
+                yield chunk, valid
+
+    def _run(self, frames: Tensor) -> tuple[Tensor, list[Pass]]:
+        encoded = self.networks.encode(frames)
+        maps = {name: encoded.maps[name].float() for name in self._encoders}
+        similarity = similarity_maps(maps, self.fit.targets, self._groups)
+        prompter = self.fit.map_prompt
+        prompt = prompter.logits(maps, self.fit.targets) if prompter else None
+        weights, passes = self.fit.mask_weights, self.options.passes
+        return similarity, segment(
+            self.networks, encoded.embedding, similarity, weights, self.rules, passes, prompt
+        )
+
+    def _mask_chunk(self, frames: Tensor, valid: int) -> Tensor:
+        _, done = self._run(frames)
+        empty = torch.stack([~one.masks[:valid].flatten(1).any(1) for one in done]).sum(1)
+        self._counts[0] += valid
+        self._counts[1:] += empty
+        return resolve_empty(done, self.options.on_empty)[:valid]
+
+    def _fingerprint(self) -> str:
+        identity = {
+            "method": METHOD,
+            "rules": self.rules.name,
+            "options": {**self.options.method(), "encoders": self._encoders},
+            "weights": self.source.digest,
+            "reference": self.reference.digest(self.rules.uses_cutouts),
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    def _numerics(self) -> dict[str, Any]:
+        precision = str(getattr(self.networks, "precision", "float32"))
+        return {
+            "device": self.device.type,
+            "precision": precision,
+            "batch_size": self.options.batch_size,
+            "torch": torch.__version__,
+        }
+
+
+def _crop(one: Pass, valid: int) -> Pass:
+    return Pass._make(None if value is None else value[:valid].cpu() for value in one)
+
+
+def _join(parts: list[Pass]) -> Pass:
+    columns = zip(*parts, strict=True)
+    return Pass._make(None if column[0] is None else torch.cat(column).clone() for column in columns)

@@ -1,0 +1,111 @@
+"""Prompts from maps and masks: best and worst points, boxes. All stay on the device and in the batch.
+
+Nothing here asks the device for a value: no ``item``, no boolean indexing, no branch on data.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+POSITIVE, NEGATIVE, NO_POINT = 1, 0, -1
+
+
+def pixel_points(index: Tensor, width: int) -> Tensor:
+    """Turn row-major pixel indices (...) into float points (..., 2), (x, y)."""
+    return torch.stack((index % width, torch.div(index, width, rounding_mode="floor")), dim=-1).float()
+
+
+def highest_points(maps: Tensor) -> Tensor:
+    """Return the pixel of the largest value of each map.
+
+    Args:
+        maps: float (N, T, H, W).
+
+    Returns:
+        float (N, T, 2), (x, y); the first in reading order where several are equal.
+    """
+    return pixel_points(maps.flatten(2).argmax(-1), maps.shape[-1])
+
+
+def lowest_points(maps: Tensor, window: Tensor | None = None) -> Tensor:
+    """Return the pixel of the smallest value of each map inside a window.
+
+    Args:
+        maps: float (N, H, W).
+        window: bool (N, H, W) or (H, W), where to look; everywhere if None. Nothing to find in an empty
+            window: the point is then (0, 0).
+
+    Returns:
+        float (N, 2), (x, y).
+    """
+    if window is not None:
+        maps = maps.masked_fill(~window, torch.inf)
+    return pixel_points(maps.flatten(1).argmin(-1), maps.shape[-1])
+
+
+def mask_boxes(masks: Tensor, fallback: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the tight box of each mask.
+
+    Args:
+        masks: bool (N, H, W).
+        fallback: float (4,), the box of an empty mask.
+
+    Returns:
+        boxes: float (N, 4), x0 y0 x1 y1, the first and the last pixel, both inside.
+        empty: bool (N,), which masks have no pixel.
+    """
+    height, width = masks.shape[-2:]
+    columns, rows = masks.any(dim=1), masks.any(dim=2)
+    x = torch.arange(width, device=masks.device)
+    y = torch.arange(height, device=masks.device)
+    sides = (
+        torch.where(columns, x, width).amin(1),
+        torch.where(rows, y, height).amin(1),
+        torch.where(columns, x, -1).amax(1),
+        torch.where(rows, y, -1).amax(1),
+    )
+    empty = ~rows.any(dim=1)
+    boxes = torch.where(empty[:, None], fallback, torch.stack(sides, dim=1).float())
+    return boxes, empty
+
+
+def box_windows(boxes: Tensor, size: tuple[int, int], end_inside: bool) -> Tensor:
+    """Return the pixels of each box as bool (N, H, W).
+
+    Args:
+        boxes: float (N, 4), x0 y0 x1 y1.
+        size: (H, W).
+        end_inside: whether column x1 and row y1 belong to the window.
+    """
+    x = torch.arange(size[1], device=boxes.device, dtype=boxes.dtype)
+    y = torch.arange(size[0], device=boxes.device, dtype=boxes.dtype)
+    x0, y0, x1, y1 = (side[:, None] for side in boxes.unbind(1))
+    if end_inside:
+        columns, rows = (x >= x0) & (x <= x1), (y >= y0) & (y <= y1)
+    else:
+        columns, rows = (x >= x0) & (x < x1), (y >= y0) & (y < y1)
+    return rows[:, :, None] & columns[:, None, :]
+
+
+def frame_prompts(maps: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+    """Assemble the prompts of the first pass: target (+), background (-), then one (+) per part.
+
+    Args:
+        maps: float (N, T, H, W), the target's map first, then the parts'.
+        negative: float (N, 2), the background point.
+
+    Returns:
+        points: float (N, T + 1, 2).
+        labels: int64 (N, T + 1).
+    """
+    positive = highest_points(maps)
+    points = torch.cat((positive[:, :1], negative[:, None], positive[:, 1:]), dim=1)
+    labels = torch.full(points.shape[:2], POSITIVE, device=maps.device, dtype=torch.int64)
+    labels[:, 1] = NEGATIVE
+    return points, labels
+
+
+def add_point(points: Tensor, labels: Tensor, point: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Append one point (N, 2) and its label (N,) to the prompts of each frame."""
+    return torch.cat((points, point[:, None]), dim=1), torch.cat((labels, label[:, None]), dim=1)
