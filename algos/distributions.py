@@ -1,0 +1,51 @@
+"""The policy's distribution: a normal squeezed into the action range."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+class TruncatedNormal:
+    """Normal distribution whose samples are clamped to (-1, 1) with a straight-through gradient.
+
+    Source: DrQ-v2 (Yarats et al. 2021), section 3.1; noise clipping as in TD3 (Fujimoto et al. 2018).
+
+    Args:
+        loc: float (N, A), means in [-1, 1].
+        scale: standard deviation, the same for all entries.
+        epsilon: how far samples stay inside the range.
+    """
+
+    def __init__(self, loc: Tensor, scale: float, epsilon: float = 1e-6) -> None:
+        if scale < 0:
+            raise ValueError(f"scale: expected a value >= 0, got {scale}")
+        self.loc = loc
+        self.scale = scale
+        self.bound = 1.0 - epsilon
+
+    @property
+    def mean(self) -> Tensor:
+        """The mode, which evaluation acts by: float (N, A)."""
+        return self.loc
+
+    def sample(self, clip: float | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return float (N, A) samples; gradients reach ``loc`` as if nothing had been clamped.
+
+        Args:
+            clip: limit of the noise added to the mean, or None.
+            generator: source of the noise, on the device of ``loc``.
+        """
+        shape, device, dtype = self.loc.shape, self.loc.device, self.loc.dtype
+        noise = torch.randn(shape, generator=generator, device=device, dtype=dtype) * self.scale
+        if clip is not None:
+            noise = noise.clamp(-clip, clip)
+        raw = self.loc + noise
+        return raw + (raw.clamp(-self.bound, self.bound) - raw).detach()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log density of ``value`` (N, A) under the normal before clamping, per entry."""
+        scale = max(self.scale, 1e-6)
+        return -0.5 * ((value - self.loc) / scale).square() - math.log(scale) - 0.5 * math.log(2 * math.pi)

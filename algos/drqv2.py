@@ -1,0 +1,224 @@
+"""DrQ-v2 (Yarats et al. 2021, "Mastering Visual Continuous Control"): DDPG on augmented pixels.
+
+Other algorithms of this project are subclasses that override the step in which they differ:
+``build_networks``, ``build_optimizers``, ``augment``, ``update_critic``, ``update_actor`` or ``update``.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from algos.agent import Batch
+from algos.augmentations import random_shift
+from algos.distributions import TruncatedNormal
+from algos.networks import Actor, Critic, Encoder, soft_update
+from algos.schedules import parse_schedule
+from common.seeding import derive_seed
+
+Metrics = dict[str, Tensor]
+log = logging.getLogger(__name__)
+
+
+class DrQV2Agent:
+    """Clipped double Q-learning with n-step targets, random shifts and a decaying exploration noise.
+
+    All randomness comes from the agent's own generators, which are part of its state.
+
+    Args:
+        obs_shape: (C, H, W) of the stacked observation.
+        action_shape: (A,).
+        device: where networks live.
+        lr: learning rate of the three Adam optimisers.
+        feature_dim: width of the bottlenecks.
+        hidden_dim: width of the hidden layers.
+        critic_target_tau: fraction by which the target follows the critic at each update.
+        num_expl_steps: decisions at the start that are uniformly random.
+        update_every_steps: decisions per update; read by the training loop.
+        stddev_schedule: exploration noise by decisions made (see ``algos.schedules``).
+        stddev_clip: limit of the noise inside the updates.
+        seed: seeds initialisation and generators.
+    """
+
+    def __init__(
+        self,
+        obs_shape: Sequence[int],
+        action_shape: Sequence[int],
+        device: str | torch.device = "cpu",
+        lr: float = 1e-4,
+        feature_dim: int = 50,
+        hidden_dim: int = 1024,
+        critic_target_tau: float = 0.01,
+        num_expl_steps: int = 2000,
+        update_every_steps: int = 2,
+        stddev_schedule: str | float = "linear(1.0,0.1,100000)",
+        stddev_clip: float = 0.3,
+        seed: int = 0,
+    ) -> None:
+        self.obs_shape = tuple(obs_shape)
+        self.action_dim = int(action_shape[0])
+        self.device = torch.device(device)
+        self.lr = lr
+        self.feature_dim = feature_dim
+        self.hidden_dim = hidden_dim
+        self.critic_target_tau = critic_target_tau
+        self.num_expl_steps = num_expl_steps
+        self.update_every_steps = update_every_steps
+        self.stddev_schedule = parse_schedule(stddev_schedule)
+        self.stddev_clip = stddev_clip
+        self.generators = {name: torch.Generator(self.device) for name in ("act", "update")}
+        for name, generator in self.generators.items():
+            generator.manual_seed(derive_seed(seed, f"agent/{name}"))
+        # Layers draw from the global generator when they are made: on the CPU, in a fork, from our seed.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "agent/init"))
+            self.build_networks()
+        for network in self.networks().values():
+            network.to(self.device)
+        self.build_optimizers()
+        self.train(False)
+
+    # What subclasses extend ------------------------------------------------------------------------------
+
+    def build_networks(self) -> None:
+        """Make the networks, on the CPU."""
+        self.encoder: nn.Module = Encoder(self.obs_shape)
+        sizes = (int(self.encoder.repr_dim), self.action_dim, self.feature_dim, self.hidden_dim)
+        self.actor = Actor(*sizes)
+        self.critic = Critic(*sizes)
+        self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
+
+    def build_optimizers(self) -> None:
+        """Make the optimisers; the encoder learns from the critic only."""
+        self.encoder_opt = self.adam(self.encoder)
+        self.actor_opt = self.adam(self.actor)
+        self.critic_opt = self.adam(self.critic)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Return all networks by name."""
+        return {
+            "encoder": self.encoder,
+            "actor": self.actor,
+            "critic": self.critic,
+            "critic_target": self.critic_target,
+        }
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Return all optimisers by name."""
+        return {"encoder": self.encoder_opt, "actor": self.actor_opt, "critic": self.critic_opt}
+
+    def augment(self, obs: Tensor) -> Tensor:
+        """Return float32 (N, C, H, W) randomly shifted copies of uint8 observations."""
+        return random_shift(obs.float(), generator=self.generators["update"])
+
+    # Acting ----------------------------------------------------------------------------------------------
+
+    def policy(self, features: Tensor, step: int) -> TruncatedNormal:
+        """Return the action distribution at (N, repr_dim) features after ``step`` decisions."""
+        return TruncatedNormal(self.actor(features), self.stddev_schedule(step))
+
+    @torch.inference_mode()
+    def act(self, obs: np.ndarray | Tensor, step: int, eval_mode: bool) -> np.ndarray:
+        """Return float32 (N, A) actions in [-1, 1]; see ``algos.agent.Agent.act``."""
+        generator = self.generators["act"]
+        if step < self.num_expl_steps and not eval_mode:
+            uniform = torch.rand(len(obs), self.action_dim, generator=generator, device=self.device)
+            return (2.0 * uniform - 1.0).cpu().numpy()
+        policy = self.policy(self.encoder(torch.as_tensor(obs, device=self.device)), step)
+        action = policy.mean if eval_mode else policy.sample(generator=generator)
+        return action.cpu().numpy()
+
+    # Learning --------------------------------------------------------------------------------------------
+
+    def update(self, batch: Batch, step: int) -> Metrics:
+        """Learn from one batch on the agent's device; ``step`` counts decisions made."""
+        self.train(True)
+        features = self.encoder(self.augment(batch.obs))
+        with torch.no_grad():
+            next_features = self.encoder(self.augment(batch.next_obs))
+        target_q = self.target_value(batch.reward, batch.discount, next_features, step)
+        metrics = {"batch_reward": batch.reward.mean(), "critic_target_q": target_q.mean()}
+        metrics |= self.update_critic(features, batch.action, target_q)
+        metrics |= self.update_actor(features.detach(), step)
+        soft_update(self.critic, self.critic_target, self.critic_target_tau)
+        self.train(False)
+        return metrics
+
+    @torch.no_grad()
+    def target_value(self, reward: Tensor, discount: Tensor, next_features: Tensor, step: int) -> Tensor:
+        """Return the clipped double Q target (N, 1): n-step reward plus the discounted lesser value."""
+        next_action = self.policy(next_features, step).sample(self.stddev_clip, self.generators["update"])
+        return reward + discount * torch.min(*self.critic_target(next_features, next_action))
+
+    def update_critic(self, features: Tensor, action: Tensor, target_q: Tensor) -> Metrics:
+        """Move critic and encoder towards ``target_q`` (N, 1)."""
+        q1, q2 = self.critic(features, action)
+        loss = F.mse_loss(q1, target_q) + F.mse_loss(q2, target_q)
+        self.minimise(loss, self.encoder_opt, self.critic_opt)
+        return {
+            "critic_loss": loss.detach(),
+            "critic_q1": q1.detach().mean(),
+            "critic_q2": q2.detach().mean(),
+        }
+
+    def update_actor(self, features: Tensor, step: int) -> Metrics:
+        """Move the actor towards actions of greater value; ``features`` carry no gradient."""
+        policy = self.policy(features, step)
+        action = policy.sample(self.stddev_clip, self.generators["update"])
+        loss = -torch.min(*self.critic(features, action)).mean()
+        self.minimise(loss, self.actor_opt)
+        log_prob = policy.log_prob(action).sum(-1).mean()
+        return {"actor_loss": loss.detach(), "actor_logprob": log_prob.detach()}
+
+    def minimise(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
+        """Take one step of each optimiser down the gradient of ``loss``."""
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+    def adam(self, *networks: nn.Module) -> torch.optim.Adam:
+        """Return DrQ-v2's optimiser over the trainable parameters of ``networks``."""
+        parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
+        return torch.optim.Adam(parameters, lr=self.lr)
+
+    def train(self, training: bool) -> None:
+        """Set the mode of all networks; they are in training mode inside ``update`` only."""
+        for network in self.networks().values():
+            network.train(training)
+
+    # State -----------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return ``networks``, ``optimizers`` and ``generators``, each by name."""
+        return {
+            "networks": {name: network.state_dict() for name, network in self.networks().items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers().items()},
+            "generators": {name: generator.get_state() for name, generator in self.generators.items()},
+        }
+
+    def load_networks(self, networks: dict[str, Any]) -> None:
+        """Restore the networks only; names and shapes must agree exactly."""
+        for name, network in self.networks().items():
+            network.load_state_dict(networks[name])
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore networks, optimisers and generators."""
+        self.load_networks(state["networks"])
+        for name, optimizer in self.optimizers().items():
+            # PyTorch would share the moments with ``state``.
+            optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))
+        for name, generator in self.generators.items():
+            saved = state["generators"][name]
+            if saved.shape == generator.get_state().shape:
+                generator.set_state(saved)
+            else:  # generators of different device types have different states
+                log.warning("The run moved to another kind of device; its '%s' noise starts anew.", name)
