@@ -11,7 +11,7 @@ import numpy as np
 
 from common.seeding import derive_seed
 from envs.pixel_env import PixelEnv
-from envs.renderer import load_mujoco
+from envs.renderer import explain_missing_opengl, load_mujoco
 from envs.scene import Scene
 from envs.tasks import Task
 
@@ -32,9 +32,10 @@ class DMCEnv(PixelEnv):
     """
 
     def __init__(self, task: Task, scene: Scene | None = None, *, seed: int = 0, **options: Any) -> None:
-        load_mujoco()  # a missing OpenGL library is reported here, in words
-        from dm_control import suite
-        from dm_control.rl.control import PhysicsError
+        load_mujoco()
+        with explain_missing_opengl():  # dm_control loads an OpenGL library when it is imported, too
+            from dm_control import suite
+            from dm_control.rl.control import PhysicsError
 
         self._physics_error = PhysicsError
         with _quiet_compiler():

@@ -9,7 +9,9 @@ equal those of dm_control's ``physics.render`` in every pixel.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import weakref
+from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -31,17 +33,25 @@ _HINT = (
 _open_renderers: weakref.WeakSet[Renderer] = weakref.WeakSet()
 
 
+@contextlib.contextmanager
+def explain_missing_opengl(*others: type[Exception]) -> Iterator[None]:
+    """Turn what a failing import or creation of OpenGL raises into a ``DependencyError`` with the cure."""
+    try:
+        yield
+    except (ImportError, AttributeError, OSError, RuntimeError, *others) as error:
+        reason = " ".join(str(error).split())
+        raise DependencyError(f"OpenGL rendering does not work on this machine ({reason}).", _HINT) from error
+
+
 def load_mujoco() -> ModuleType:
     """Return the ``mujoco`` module.
 
     Raises:
         DependencyError: it, or the OpenGL library that ``MUJOCO_GL`` names, cannot be loaded.
     """
-    try:
+    with explain_missing_opengl():
         import mujoco
         import mujoco.rendering.classic.gl_context  # its import is where a missing libEGL shows
-    except (ImportError, AttributeError, OSError, RuntimeError) as error:
-        raise DependencyError(f"MuJoCo cannot load an OpenGL library ({error}).", _HINT) from error
     return mujoco
 
 
@@ -86,10 +96,8 @@ class Renderer:
             )
         if fast_render:
             model.vis.quality.shadowsize = FAST_SHADOW_SIZE  # read when the context is created, just below
-        try:
+        with explain_missing_opengl(self._mujoco.FatalError):
             self._renderer = self._mujoco.Renderer(model, height, width)
-        except (ImportError, AttributeError, OSError, RuntimeError, self._mujoco.FatalError) as error:
-            raise DependencyError(f"No OpenGL context can be created ({error}).", _HINT) from error
         if not _open_renderers:
             # Contexts still open when EGL shuts down print errors; this handler runs before EGL's own.
             atexit.unregister(_close_all)

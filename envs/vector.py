@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
-from gymnasium.vector.async_vector_env import _async_worker
+from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
 from common.errors import ConfigError, ResourceError, SamgError
 from envs.make import make_env
@@ -71,7 +71,7 @@ class ProcessVectorEnv(AsyncVectorEnv):
             self.parent_pipes[index].close()
             self.parent_pipes[index] = None  # type: ignore[call-overload]
         for _, _, value, trace in errors:
-            self._state = gymnasium.vector.async_vector_env.AsyncState.DEFAULT
+            self._state = AsyncState.DEFAULT
             if isinstance(value, SamgError):
                 raise value
             raise RuntimeError(f"an environment worker failed:\n{trace}")
@@ -85,6 +85,7 @@ class ProcessVectorEnv(AsyncVectorEnv):
                 process.join(timeout=1.0)
             codes = [process.exitcode for process in self.processes if process.exitcode]
             code = codes[0] if codes else "unknown"
+            self._state = AsyncState.DEFAULT  # or closing would wait for the dead
             self.close(terminate=True)
             raise ResourceError(
                 f"The process of an environment ended unexpectedly (exit code {code}).",
