@@ -1,0 +1,68 @@
+"""How well a mask agrees with the simulator's own foreground."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class MaskQuality:
+    """Running means over the frames of an episode.
+
+    Attributes:
+        frames: frames seen.
+        compared: frames for which the simulator's foreground was known.
+        iou: sum of intersection over union over the compared frames.
+        recall: sum of the share of the foreground that the mask keeps.
+        precision: sum of the share of the mask that is foreground.
+        empty: number of frames with an empty mask.
+    """
+
+    frames: int = 0
+    compared: int = 0
+    iou: float = 0.0
+    recall: float = 0.0
+    precision: float = 0.0
+    empty: int = 0
+
+    def add(self, mask: np.ndarray, foreground: np.ndarray | None) -> None:
+        """Count one frame.
+
+        Args:
+            mask: bool (H, W).
+            foreground: bool (H, W), or None where the simulator's mask is unknown.
+        """
+        self.frames += 1
+        self.empty += int(not mask.any())
+        if foreground is None:
+            return
+        iou, recall, precision = frame_quality(mask, foreground)
+        self.compared += 1
+        self.iou += iou
+        self.recall += recall
+        self.precision += precision
+
+    def mean(self, what: str) -> float | None:
+        """Return the mean of ``iou``, ``recall`` or ``precision``; None when no frame could be compared."""
+        return float(getattr(self, what)) / self.compared if self.compared else None
+
+    @property
+    def empty_share(self) -> float:
+        """Share of the frames whose mask is empty, in [0, 1]."""
+        return self.empty / self.frames if self.frames else 0.0
+
+
+def frame_quality(mask: np.ndarray, foreground: np.ndarray) -> tuple[float, float, float]:
+    """Return (IoU, recall, precision) of bool (H, W) ``mask`` against bool (H, W) ``foreground``.
+
+    Two empty masks agree perfectly (1, 1, 1); a quotient that is undefined because only one of them is
+    empty counts as 0.
+    """
+    kept, wanted = int(mask.sum()), int(foreground.sum())
+    if kept == 0 and wanted == 0:
+        return 1.0, 1.0, 1.0
+    both = int((mask & foreground).sum())
+    union = kept + wanted - both
+    return both / union, both / wanted if wanted else 0.0, both / kept if kept else 0.0

@@ -1,0 +1,137 @@
+"""Which masker an evaluation uses, decided from flags and configuration before anything is loaded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import ConfigError
+from common.masking import MaskerInfo
+from evaluation.run_directory import RunDirectory
+
+logger = logging.getLogger(__name__)
+
+WITHOUT_REFERENCE = ("none", "groundtruth")
+
+
+@dataclass(frozen=True)
+class ReferenceFlags:
+    """The reference flags of the command line; None where not given."""
+
+    original_image: str | None = None
+    masked_image: str | None = None
+    extra_points_list: Sequence[str] | None = None
+    extra_masked_images_list: Sequence[str] | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether any of them was given."""
+        return any(value is not None for value in vars(self).values())
+
+
+@dataclass(frozen=True)
+class MaskerChoice:
+    """The masker to use.
+
+    Attributes:
+        variant: network set.
+        load: use the fitted masker saved with the run.
+        settings: arguments of ``samg.build_masker`` besides the variant and the device.
+        reference: arguments of ``samg.Reference.load`` for a masker to be fitted; None where none is needed.
+        explicit: the user named another masker or reference, which is consent to a mismatch.
+    """
+
+    variant: str
+    load: bool
+    settings: dict[str, Any]
+    reference: dict[str, Any] | None
+    explicit: bool
+
+
+def choose_masker(
+    run: RunDirectory,
+    masker: str | None,
+    use_sam_g: bool | None,
+    flags: ReferenceFlags,
+    allow_mismatch: bool = False,
+) -> MaskerChoice:
+    """Decide which masker to use.
+
+    Args:
+        run: the run to be evaluated.
+        masker: ``run``, a variant, or None (the run's own).
+        use_sam_g: the documented switch; None where not given.
+        flags: the reference flags.
+        allow_mismatch: fit the run's masker anew with the weights of today instead of loading it.
+
+    Raises:
+        ConfigError: flags contradict each other, or a reference is needed and incomplete.
+    """
+    masker = masker or ("none" if use_sam_g is False else "run")
+    variant = run.masker_variant if masker == "run" else masker
+    if use_sam_g is True and variant == "none":
+        raise ConfigError(
+            "--use_SAM_g contradicts the masker 'none'"
+            + (", which the run was trained with." if masker == "run" else " of --masker."),
+            "Leave out --use_SAM_g, or name a masker with --masker tiny or --masker paper.",
+        )
+    if use_sam_g is False and variant != "none":
+        raise ConfigError(f"--use_SAM_g false contradicts --masker {masker}.", "Leave out one of them.")
+    if variant in WITHOUT_REFERENCE and flags.given:
+        raise ConfigError(
+            f"The masker '{variant}' reads no reference, but reference flags were given.",
+            "Leave them out, or name a masker with --masker tiny or --masker paper.",
+        )
+    explicit = flags.given or masker != "run"
+    # A run whose masker is lost, or may differ, gets a new one from its own reference.
+    own = variant == run.masker_variant and not flags.given
+    load = own and not allow_mismatch and run.trained_masker() is not None
+    fitted = not load and variant not in WITHOUT_REFERENCE
+    reference = _reference(run, flags) if fitted else None
+    return MaskerChoice(variant, load, run.masker_settings(variant), reference, explicit)
+
+
+def _reference(run: RunDirectory, flags: ReferenceFlags) -> dict[str, Any]:
+    reference = run.reference()
+    if (flags.original_image is None) != (flags.masked_image is None):
+        given, missing = ("original", "masked") if flags.masked_image is None else ("masked", "original")
+        raise ConfigError(f"--{given}_image was given without --{missing}_image.", "They belong together.")
+    if flags.original_image is not None:
+        # Points and parts of the run's reference say nothing about another image.
+        reference = {
+            "original_image": flags.original_image,
+            "masked_image": flags.masked_image,
+            "extra_points_list": [],
+            "extra_masked_images_list": [],
+        }
+    for name in ("extra_points_list", "extra_masked_images_list"):
+        if getattr(flags, name) is not None:
+            reference[name] = list(getattr(flags, name))
+    if not (reference["original_image"] and reference["masked_image"]):
+        raise ConfigError(
+            f"{run.task} has no reference image to fit a masker with.",
+            "Give --original_image and --masked_image (annotate.py makes them).",
+        )
+    return reference
+
+
+def check_masker(
+    info: MaskerInfo, trained: dict[str, Any] | None, choice: MaskerChoice, allow_mismatch: bool
+) -> None:
+    """Compare the masker with the one the agent was trained with.
+
+    Raises:
+        ConfigError: they differ and nobody asked for that.
+    """
+    if trained is None or trained["fingerprint"] == info.fingerprint:
+        return
+    ours, theirs = info.fingerprint[:12], str(trained["fingerprint"])[:12]
+    what = f"masker {info.variant} ({ours}) is not the one of training, {trained['variant']} ({theirs})"
+    if not (choice.explicit or allow_mismatch):
+        raise ConfigError(
+            f"The {what}.",
+            "Add --allow-masker-mismatch to evaluate all the same; both fingerprints are recorded.",
+        )
+    logger.warning("the %s; both are recorded with the results", what)

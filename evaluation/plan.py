@@ -1,0 +1,94 @@
+"""From the flags of ``locoeval.py`` and a run to what is evaluated and recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from common.masking import MaskerInfo
+from evaluation.benchmark import Benchmark
+from evaluation.cli import Options
+from evaluation.evaluate import fixed_batch
+from evaluation.results import Conditions
+from evaluation.run_directory import Background, RunDirectory
+
+
+def plan_background(options: Options, run: RunDirectory) -> Background:
+    """Return the run's background with everything that the flags change."""
+    return run.with_background(
+        levels=options.levels,
+        source=options.source,
+        data_dir=options.data_dir,
+        protocol=options.protocol,
+        key=options.key,
+    )
+
+
+def plan_benchmark(
+    options: Options, run: RunDirectory, background: Background, variant: str, on_gpu: bool
+) -> Benchmark:
+    """Return what to evaluate and where to put it."""
+    out = Path(options.out).expanduser().absolute() if options.out else None
+    videos = (out or run.videos_dir) if options.save_video else None
+    return Benchmark(
+        levels=background.levels,
+        source=background.source,
+        masker_name=variant,
+        seed=options.seed,
+        episodes=options.episodes,
+        out=out or run.eval_dir,
+        videos=videos,
+        overwrite=options.overwrite,
+        random_baseline=options.random_baseline,
+        frame_stack=int(run.config.frame_stack),
+        padded_batch=options.padded_batch or fixed_batch(on_gpu),
+    )
+
+
+def record_conditions(
+    run: RunDirectory,
+    benchmark: Benchmark,
+    background: Background,
+    level_facts: dict[str, Any],
+    masker: MaskerInfo,
+    manifest: dict[str, Any],
+) -> Conditions:
+    """Return what the result of one level says besides its numbers.
+
+    Args:
+        run: the evaluated run.
+        benchmark: what is evaluated.
+        background: under which protocol.
+        level_facts: what ``envs.levels.describe_level`` says, ``level`` included.
+        masker: the masker used.
+        manifest: of the snapshot, with at least ``agent_steps``.
+    """
+    agent_steps, repeat = int(manifest["agent_steps"]), int(run.config.action_repeat)
+    updates = manifest.get("updates")
+    return Conditions(
+        task=run.task,
+        level=str(level_facts["level"]),
+        source=background.source,
+        protocol=background.protocol,
+        key=background.key,
+        colors=background.colors,
+        level_facts=level_facts,
+        masker=masker.to_dict(),
+        training_masker=run.trained_masker(),
+        padded_batch=benchmark.padded_batch,
+        algorithm=run.algorithm,
+        agent_steps=agent_steps,
+        frames=agent_steps * repeat,
+        updates=None if updates is None else int(updates),
+        action_repeat=repeat,
+        seed=benchmark.seed,
+        train_seed=int(run.config.seed),
+    )
+
+
+def background_rules(background: Background) -> dict[str, Any]:
+    """Return the arguments that ``envs`` functions take besides the level."""
+    rules = dataclasses.asdict(background)
+    rules.pop("levels")
+    return rules

@@ -1,0 +1,256 @@
+"""The result file of one evaluation: what was measured, under which conditions, and its reader."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+import platform
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from common.errors import ConfigError, InputError
+from common.files import read_json, write_json
+from evaluation.evaluate import EpisodeResult
+from evaluation.statistics import Summary, summarize
+
+SCHEMA_VERSION = 1
+PACKAGES = ("torch", "mujoco", "dm_control", "gymnasium", "numpy", "timm")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Everything that names an evaluation besides its numbers.
+
+    Attributes:
+        task: such as ``walker_walk``.
+        level: ``train``, ``color_hard``, ...
+        source: ``dmcgb`` or ``procedural``: where colours and clips came from.
+        protocol: ``dmcgb`` or ``samg``; ``samg`` clips episode returns at 0 from below.
+        key: how video pixels are chosen (``green``, ``black``, ``segmentation``); None: the protocol's own.
+        colors: colour scheme; None: the protocol's own.
+        level_facts: what the level draws from, as ``envs.levels.describe_level`` says it: how many colours or
+            clips, their names and digests.
+        masker: ``MaskerInfo.to_dict()`` of the masker used here.
+        training_masker: the same of the masker the agent was trained with; None when unknown.
+        padded_batch: the one batch size of policy and masker.
+        algorithm: agent's name, such as ``drqv2``.
+        agent_steps: decisions the agent was trained for.
+        frames: simulator steps, ``agent_steps * action_repeat``.
+        updates: gradient updates; None when unknown.
+        action_repeat: simulator steps per decision.
+        seed: evaluation seed.
+        train_seed: seed of the run.
+    """
+
+    task: str
+    level: str
+    source: str
+    protocol: str
+    key: str | None
+    colors: str | None
+    level_facts: dict[str, Any]
+    masker: dict[str, Any]
+    training_masker: dict[str, Any] | None
+    padded_batch: int
+    algorithm: str
+    agent_steps: int
+    frames: int
+    updates: int | None
+    action_repeat: int
+    seed: int
+    train_seed: int
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """One result file.
+
+    Attributes:
+        version: version of this schema.
+        conditions: what was evaluated.
+        episodes: number of episodes.
+        episode_returns: one per episode, under the protocol (clipped at 0 by ``samg``).
+        episode_lengths: agent steps of each episode.
+        terminated: which episodes the task itself ended.
+        mean, std, iqm, iqm_low, iqm_high: see ``evaluation.statistics.Summary``.
+        success_rate: share of the successful episodes; None where the task has no such flag.
+        mask_iou, mask_recall, mask_precision: means over episodes, in [0, 1]; None without the
+            simulator's foreground.
+        empty_share: share of the frames with an empty mask, in [0, 1].
+        random_return: mean return of uniform random actions; None when not measured.
+        versions: versions of the libraries that matter, and of Python.
+        date: when it was written, UTC, ISO 8601.
+    """
+
+    version: int
+    conditions: Conditions
+    episodes: int
+    episode_returns: list[float]
+    episode_lengths: list[int]
+    terminated: list[bool]
+    mean: float
+    std: float
+    iqm: float
+    iqm_low: float
+    iqm_high: float
+    success_rate: float | None
+    mask_iou: float | None
+    mask_recall: float | None
+    mask_precision: float | None
+    empty_share: float
+    random_return: float | None
+    versions: dict[str, str]
+    date: str
+
+    @property
+    def summary(self) -> Summary:
+        """The aggregates of the returns."""
+        return Summary(self.mean, self.std, self.iqm, self.iqm_low, self.iqm_high)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the file's content as plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+def make_result(
+    conditions: Conditions, episodes: Sequence[EpisodeResult], random_returns: Sequence[float] | None = None
+) -> EvaluationResult:
+    """Aggregate the episodes of one evaluation."""
+    returns = protocol_returns([episode.episode_return for episode in episodes], conditions.protocol)
+    summary = summarize(returns, conditions.seed)
+    successes = [float(e.success) for e in episodes if e.success is not None]
+    clipped_random = protocol_returns(random_returns or [], conditions.protocol)
+    return EvaluationResult(
+        version=SCHEMA_VERSION,
+        conditions=conditions,
+        episodes=len(episodes),
+        episode_returns=returns,
+        episode_lengths=[episode.length for episode in episodes],
+        terminated=[episode.terminated for episode in episodes],
+        **dataclasses.asdict(summary),
+        success_rate=_mean(successes),
+        mask_iou=_mean([e.mask_iou for e in episodes]),
+        mask_recall=_mean([e.mask_recall for e in episodes]),
+        mask_precision=_mean([e.mask_precision for e in episodes]),
+        empty_share=_mean([e.empty_share for e in episodes]) or 0.0,
+        random_return=_mean(clipped_random),
+        versions=library_versions(),
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def protocol_returns(returns: Sequence[float], protocol: str) -> list[float]:
+    """Return episode returns as the protocol counts them: ``samg`` clips them at 0, ``dmcgb`` does not."""
+    return [max(0.0, float(value)) if protocol == "samg" else float(value) for value in returns]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that can change a result."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def result_stem(level: str, source: str, masker: str, seed: int) -> str:
+    """Return the file name, without suffix, of a result and of what belongs to it."""
+    return f"{level}-{source}-{masker}-s{seed}"
+
+
+def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+    """Stop before any work when a result is there already.
+
+    Raises:
+        ConfigError: one of ``paths`` exists and ``overwrite`` is not set.
+    """
+    existing = [path for path in paths if path.exists()]
+    if existing and not overwrite:
+        raise ConfigError(
+            f"{existing[0]} exists already and would be overwritten.",
+            "Add --overwrite to replace it, or choose another folder with --out.",
+        )
+
+
+def save_result(path: Path, result: EvaluationResult, overwrite: bool = False) -> None:
+    """Write ``result`` as JSON; the file is whole or absent.
+
+    Raises:
+        ConfigError: the file exists and ``overwrite`` is not set.
+    """
+    refuse_existing([path], overwrite)
+    write_json(path, result.to_dict())
+
+
+def load_result(path: Path) -> EvaluationResult:
+    """Read a result file and check every field.
+
+    Raises:
+        InputError: the file is missing, is not JSON, has another version, or a field is missing, unknown or
+            of the wrong type, or does not fit the others.
+    """
+    content = read_json(path, "result file")
+    if not isinstance(content, dict):
+        raise _invalid(path, "it is not a JSON object")
+    if content.get("version") != SCHEMA_VERSION:
+        raise _invalid(path, f"version is {content.get('version')!r}, expected {SCHEMA_VERSION}")
+    _check_fields(path, content, EvaluationResult, "")
+    _check_fields(path, content["conditions"], Conditions, "conditions.")
+    result = EvaluationResult(**{**content, "conditions": Conditions(**content["conditions"])})
+    for name in ("episode_returns", "episode_lengths", "terminated"):
+        if len(getattr(result, name)) != result.episodes or result.episodes < 1:
+            raise _invalid(
+                path, f"{name} has {len(getattr(result, name))} values for {result.episodes} episodes"
+            )
+    mean = sum(result.episode_returns) / result.episodes
+    if not math.isclose(mean, result.mean, rel_tol=1e-6, abs_tol=1e-6):
+        raise _invalid(path, f"mean is {result.mean}, but the mean of episode_returns is {mean}")
+    return result
+
+
+def _check_fields(path: Path, content: Any, schema: type, prefix: str) -> None:
+    if not isinstance(content, dict):
+        raise _invalid(path, f"{prefix.rstrip('.')} is not an object")
+    hints = typing.get_type_hints(schema)
+    missing, unknown = sorted(hints.keys() - content.keys()), sorted(content.keys() - hints.keys())
+    if missing or unknown:
+        what, name = ("lacks the field", missing[0]) if missing else ("has the unknown field", unknown[0])
+        raise _invalid(path, f"it {what} {prefix}{name}")
+    for name, hint in hints.items():
+        if name != "conditions" and not _fits(content[name], hint):
+            raise _invalid(path, f"{prefix}{name} is {content[name]!r}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Tell whether a JSON value fits a field's annotation (unions, lists, dicts and plain types)."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(value, choice) for choice in arguments)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _invalid(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"{path} is not a valid result file: {reason}.", "Evaluate again with locoeval.py --overwrite."
+    )

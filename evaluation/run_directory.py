@@ -1,0 +1,236 @@
+"""What evaluation reads of a run directory: its configuration and where its parts lie."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from common.errors import ConfigError, SnapshotError, unknown_choice
+from common.files import read_json
+from common.paths import PROJECT_ROOT, resolve
+
+REQUIRED = (
+    "task_name",
+    "action_repeat",
+    "frame_stack",
+    "image_size",
+    "seed",
+    "agent._target_",
+    "masker.variant",
+)
+REFERENCE_KEYS = ("original_image", "masked_image", "extra_points_list", "extra_masked_images_list")
+ALIASES = {"ball_in_cup": "cup"}
+
+
+@dataclass(frozen=True)
+class Background:
+    """What the agent is evaluated under.
+
+    Attributes:
+        levels: benchmark levels, in order.
+        source: ``dmcgb`` or ``procedural``.
+        data_dir: folder of the benchmark's data, or None.
+        protocol: ``dmcgb`` or ``samg``.
+        key: how video pixels are chosen, or None for the protocol's own.
+        colors: colour scheme, or None for the protocol's own.
+    """
+
+    levels: tuple[str, ...]
+    source: str
+    data_dir: str | None
+    protocol: str
+    key: str | None
+    colors: str | None
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A finished or running training run.
+
+    Attributes:
+        path: the directory.
+        config: its resolved ``config.yaml``.
+    """
+
+    path: Path
+    config: DictConfig
+
+    @classmethod
+    def open(cls, directory: str | Path) -> RunDirectory:
+        """Read and check a run directory.
+
+        Raises:
+            SnapshotError: it does not exist, is no run directory, or holds no snapshot.
+        """
+        path = resolve(directory)
+        if not path.is_dir():
+            raise SnapshotError(f"The run directory {directory} does not exist.", "Name the folder of a run.")
+        if not (path / "config.yaml").is_file():
+            raise SnapshotError(
+                f"{directory} is not a run directory: it has no config.yaml.", _not_a_run_hint(path)
+            )
+        config = _read_config(path / "config.yaml")
+        if not any((path / "snapshots").glob("step_*")):
+            raise SnapshotError(
+                f"{directory} holds no snapshot.",
+                "Train for longer: a snapshot is written at the end at last.",
+            )
+        return cls(path, config)
+
+    @property
+    def task(self) -> str:
+        """Name of the task, such as ``cup_catch``."""
+        return canonical_task(str(self.config.task_name))
+
+    @property
+    def masker_dir(self) -> Path:
+        """Where the masker of the run was saved."""
+        return self.path / "masker"
+
+    @property
+    def eval_dir(self) -> Path:
+        """Where results belong."""
+        return self.path / "eval"
+
+    @property
+    def videos_dir(self) -> Path:
+        """Where videos belong."""
+        return self.path / "videos"
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the agent's configuration, such as ``drqv2``; else its class."""
+        target = str(self.config.agent._target_)
+        for name, known in _agent_targets().items():
+            if known == target:
+                return name
+        return target.rsplit(".", 1)[-1]
+
+    @property
+    def masker_variant(self) -> str:
+        """Variant the agent was trained with."""
+        return str(self.config.masker.variant)
+
+    def masker_settings(self, variant: str) -> dict[str, Any]:
+        """Return the settings of a masker: the run's own for its variant, else the variant's defaults."""
+        if variant == self.masker_variant:
+            found: Any = self.config.masker
+        else:
+            found = OmegaConf.load(PROJECT_ROOT / "cfgs" / "masker" / f"{variant}.yaml")
+        settings: dict[str, Any] = OmegaConf.to_container(found, resolve=True)  # type: ignore[assignment]
+        settings.pop("variant", None)
+        return settings
+
+    def trained_masker(self) -> dict[str, Any] | None:
+        """Return name, variant and fingerprint of the masker of training; None when it was not saved."""
+        path = self.masker_dir / "masker.json"
+        if not path.is_file():
+            return None
+        record = read_json(path, "masker record")
+        return {key: str(record.get(key)) for key in ("name", "variant", "fingerprint")}
+
+    def reference(self) -> dict[str, Any]:
+        """Return the run's reference as arguments of ``samg.Reference.load``."""
+        values = {key: OmegaConf.select(self.config, key) for key in REFERENCE_KEYS}
+        return {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in values.items()}
+
+    def background(self) -> Background:
+        """Return what the run was trained under; absent keys have the defaults of ``cfgs/config.yaml``."""
+        chosen = OmegaConf.select(self.config, "background") or {}
+        kind, difficulty = str(chosen.get("type") or "original"), str(chosen.get("difficulty") or "easy")
+        return Background(
+            levels=("train" if kind == "original" else f"{kind}_{difficulty}",),
+            source=str(chosen.get("source") or "dmcgb"),
+            data_dir=chosen.get("data_dir"),
+            protocol=str(OmegaConf.select(self.config, "protocol") or "dmcgb"),
+            key=chosen.get("key"),
+            colors=chosen.get("colors"),
+        )
+
+    def check_task(self, domain_name: str | None, task_name: str | None) -> None:
+        """Raise ``ConfigError`` when the flags name another task than the run's."""
+        asked = task_from_flags(domain_name, task_name, self.task)
+        if asked != self.task:
+            raise ConfigError(
+                f"The run was trained on {self.task}, but the flags name {asked}.",
+                "Leave out --domain_name and --task_name: the run knows its task.",
+            )
+
+    def check_algorithm(self, algorithm: str | None) -> None:
+        """Raise ``ConfigError`` when ``--algorithm`` is unknown or not the run's."""
+        if algorithm is None or algorithm == self.algorithm:
+            return
+        known = _agent_targets()
+        if algorithm not in known:
+            raise unknown_choice("algorithm", algorithm, known)
+        raise ConfigError(
+            f"The run was trained with {self.algorithm}, not with {algorithm}.",
+            "Leave out --algorithm: the run knows its agent.",
+        )
+
+    def with_background(self, **changes: Any) -> Background:
+        """Return ``background()`` with the given values; another protocol brings its own key and colours."""
+        chosen = {name: value for name, value in changes.items() if value is not None}
+        if "protocol" in chosen:
+            chosen = {"key": None, "colors": None, **chosen}
+        return dataclasses.replace(self.background(), **chosen)
+
+
+def canonical_task(name: str) -> str:
+    """Return the name this project gives a task: ``ball_in_cup_catch`` is ``cup_catch``."""
+    for alias, ours in ALIASES.items():
+        if name.startswith(f"{alias}_"):
+            return f"{ours}_{name.removeprefix(f'{alias}_')}"
+    return name
+
+
+def task_from_flags(domain_name: str | None, task_name: str | None, default: str) -> str:
+    """Return the task that ``--domain_name walker --task_name walk`` or ``--task_name walker_walk`` name."""
+    if domain_name is None and task_name is None:
+        return default
+    domain = ALIASES.get(domain_name or "", domain_name)
+    if task_name is None:
+        # A domain alone only has to fit the run's task.
+        return default if default.startswith(f"{domain}_") else f"{domain}_{default.rsplit('_', 1)[-1]}"
+    task = canonical_task(task_name)
+    if domain is None:
+        return task if "_" in task else f"{default.split('_', 1)[0]}_{task}"
+    return task if task.startswith(f"{domain}_") else f"{domain}_{task}"
+
+
+def _agent_targets() -> dict[str, str]:
+    """Return agent name -> class path for every file in ``cfgs/agent``."""
+    targets = {}
+    for path in sorted((PROJECT_ROOT / "cfgs" / "agent").glob("*.yaml")):
+        targets[path.stem] = str(OmegaConf.select(OmegaConf.load(path), "agent._target_"))
+    return targets
+
+
+def _read_config(path: Path) -> DictConfig:
+    try:
+        config = OmegaConf.load(path)
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+        raise SnapshotError(
+            f"{path} cannot be read: {str(error).splitlines()[0]}", "Restore the file."
+        ) from error
+    if not isinstance(config, DictConfig):
+        raise SnapshotError(f"{path} is not a configuration.", "Restore the file.")
+    for key in REQUIRED:
+        if OmegaConf.select(config, key) is None:
+            raise SnapshotError(f"{path} lacks {key}.", "Restore the file, or name a run of train.py.")
+    return config
+
+
+def _not_a_run_hint(path: Path) -> str:
+    if any(path.glob("*.pt")):
+        return "Pickled snapshots (.pt) of the original code cannot be loaded; train again with train.py."
+    below = sorted(p.parent.name for p in path.glob("*/config.yaml"))
+    if below:
+        return f"Name the run itself, such as {below[0]}."
+    return "Name a folder that train.py has written (hydra.run.dir)."

@@ -1,0 +1,155 @@
+"""Episodes, their returns and masks: as played by hand, and independent of the number of environments."""
+
+import numpy as np
+import pytest
+
+from common.errors import NonFiniteError
+from common.seeding import counter_rng, derive_seed
+from evaluation import evaluate, random_policy_returns
+from evaluation.mask_quality import MaskQuality, frame_quality
+from tests.support.fake_evaluation import SIZE, CountingEnv, LinearAgent, TopMasker, vector_env
+
+
+@pytest.fixture
+def agent():
+    return LinearAgent()
+
+
+def play_by_hand(agent, masker_rows, episode, seed, padded):
+    """One episode, written down step by step."""
+    env = CountingEnv(length=lambda e: 4 + e)
+    env.episode = episode
+    obs, _ = env.reset(seed=derive_seed(seed, "evaluation", episode))
+    frames, total, length = [], 0.0, 0
+    while True:
+        frame = obs["pixels"].copy()
+        frame[masker_rows:] = 0
+        frames.append(frame.transpose(2, 0, 1))
+        stack = [frames[max(0, i)] for i in range(len(frames) - 3, len(frames))]
+        batch = np.zeros((padded, 9, SIZE, SIZE), np.uint8)
+        batch[0] = np.concatenate(stack)
+        obs, reward, terminated, truncated, _ = env.step(agent.act(batch, 0, True)[0])
+        total, length = total + reward, length + 1
+        if terminated or truncated:
+            return total, length, terminated
+
+
+@pytest.mark.parametrize("num_envs", [1, 2, 3, 10])
+def test_episodes_are_those_played_by_hand(agent, num_envs):
+    # Episodes of other lengths: some environments end before others, and the last wave is not full.
+    results = evaluate(
+        agent,
+        vector_env(num_envs, length=lambda e: 4 + e),
+        episodes=5,
+        seed=3,
+        agent_step=0,
+        masker=TopMasker(4),
+        padded_batch=8,
+    )
+    assert [r.episode for r in results] == [0, 1, 2, 3, 4]
+    for result in results:
+        total, length, terminated = play_by_hand(agent, 4, result.episode, 3, 8)
+        assert (result.episode_return, result.length, result.terminated) == (total, length, terminated)
+    assert set(agent.batches) == {8}
+
+
+def test_first_episode_continues_the_same_sequence(agent):
+    options = {"seed": 0, "agent_step": 0, "masker": TopMasker()}
+    whole = evaluate(agent, vector_env(2), episodes=5, **options)
+    tail = evaluate(agent, vector_env(3), episodes=3, first_episode=2, **options)
+    assert whole[2:] == tail
+
+
+def test_seeds_differ(agent):
+    first, second = (
+        evaluate(agent, vector_env(1), episodes=1, seed=s, agent_step=0, masker=TopMasker())[0]
+        for s in (0, 1)
+    )
+    assert first.episode_return != second.episode_return
+
+
+def test_mask_measures(agent):
+    # The foreground is the upper 6 of 12 rows; the mask keeps 3 of them.
+    (result,) = evaluate(agent, vector_env(1), episodes=1, seed=0, agent_step=0, masker=TopMasker(3))
+    assert (result.mask_iou, result.mask_recall, result.mask_precision) == (0.5, 0.5, 1.0)
+    assert result.empty_share == 0.0 and result.success is None
+    (empty,) = evaluate(agent, vector_env(1), episodes=1, seed=0, agent_step=0, masker=TopMasker(0))
+    assert (empty.mask_iou, empty.empty_share) == (0.0, 1.0)
+
+
+def test_masker_sees_one_batch_size(agent):
+    masker = TopMasker()
+    evaluate(agent, vector_env(3), episodes=4, seed=0, agent_step=0, masker=masker, padded_batch=8)
+    assert set(masker.batches) == {8}
+
+
+@pytest.mark.parametrize(("success_at", "expected"), [(0, None), (2, True), (99, False)])
+def test_success_is_any_step(agent, success_at, expected):
+    env = vector_env(2, success_at=success_at or None)
+    results = evaluate(agent, env, episodes=2, seed=0, agent_step=0, masker=TopMasker())
+    assert [r.success for r in results] == [expected, expected]
+
+
+def test_every_frame_of_counted_episodes_is_shown(agent):
+    seen = []
+    evaluate(
+        agent,
+        vector_env(2, length=lambda e: 3 + e),
+        episodes=3,
+        seed=0,
+        agent_step=0,
+        masker=TopMasker(5),
+        on_frame=seen.append,
+    )
+    for episode in range(3):
+        views = [view for view in seen if view.episode == episode]
+        assert [view.step for view in views] == list(range(4 + episode))
+        generator = np.random.default_rng([derive_seed(0, "evaluation", episode), 2])
+        frame = generator.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+        np.testing.assert_array_equal(views[2].raw, frame)
+        np.testing.assert_array_equal(views[2].masked[:5], frame[:5])
+        assert not views[2].masked[5:].any() and views[2].foreground.sum() == 6 * SIZE
+    assert {view.episode for view in seen} == {0, 1, 2}
+
+
+def test_a_reward_that_is_not_finite_is_an_error(agent):
+    with pytest.raises(NonFiniteError, match="reward in evaluation episode 0"):
+        evaluate(agent, vector_env(1, bad_reward=True), episodes=1, seed=0, agent_step=0, masker=TopMasker())
+
+
+def test_an_action_that_is_not_finite_is_an_error(agent):
+    agent.weight[:] = float("nan")
+    with pytest.raises(NonFiniteError, match="action in evaluation episode 0"):
+        evaluate(agent, vector_env(1), episodes=1, seed=0, agent_step=0, masker=TopMasker())
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_random_policy(num_envs):
+    returns = random_policy_returns(vector_env(num_envs), episodes=4, seed=5)
+    expected = []
+    for episode in range(4):
+        env, generator = CountingEnv(), counter_rng(5, "random-policy", episode)
+        env.episode = episode
+        env.reset(seed=derive_seed(5, "evaluation", episode))
+        rewards = [env.step(generator.uniform(-1, 1, 2).astype(np.float32))[1] for _ in range(7)]
+        expected.append(sum(rewards))
+    np.testing.assert_allclose(returns, expected)
+
+
+def test_frame_quality_against_sets():
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        mask, truth = generator.random((2, 4, 4)) < generator.random((2, 1, 1))
+        a, b = set(np.flatnonzero(mask)), set(np.flatnonzero(truth))
+        if not a and not b:
+            expected = (1.0, 1.0, 1.0)
+        else:
+            both = len(a & b)
+            expected = (both / len(a | b), both / len(b) if b else 0.0, both / len(a) if a else 0.0)
+        assert frame_quality(mask, truth) == expected
+
+
+def test_quality_without_foreground_is_unknown():
+    quality = MaskQuality()
+    quality.add(np.ones((2, 2), bool), None)
+    assert quality.mean("iou") is None and quality.empty_share == 0.0
