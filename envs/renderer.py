@@ -36,9 +36,10 @@ _open_renderers: weakref.WeakSet[Renderer] = weakref.WeakSet()
 @contextlib.contextmanager
 def explain_missing_opengl(*others: type[Exception]) -> Iterator[None]:
     """Turn what a failing import or creation of OpenGL raises into a ``DependencyError`` with the cure."""
+    failures: tuple[type[Exception], ...] = (ImportError, AttributeError, OSError, RuntimeError, *others)
     try:
         yield
-    except (ImportError, AttributeError, OSError, RuntimeError, *others) as error:
+    except failures as error:
         reason = " ".join(str(error).split())
         raise DependencyError(f"OpenGL rendering does not work on this machine ({reason}).", _HINT) from error
 

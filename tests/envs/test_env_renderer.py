@@ -4,14 +4,14 @@ import os
 import subprocess
 import sys
 
-import envs  # noqa: F401  (torch before mujoco)
-import mujoco
 import numpy as np
 import pytest
 
 from common.errors import ConfigError, DependencyError
-from envs.renderer import Renderer
+from envs.renderer import Renderer, load_mujoco
 from envs.tasks import find_task
+
+mujoco = load_mujoco()
 
 RED = """<mujoco><asset><texture name="t" type="2d" builtin="flat" rgb1="1 0 0" width="8" height="8"/>
 <material name="m" texture="t"/></asset><worldbody><light pos="0 0 3"/><camera pos="0 0 2"/>
@@ -71,7 +71,7 @@ def test_an_upload_changes_its_own_model_only(pair):
 
 
 def test_segmentation_names_the_geoms(pair):
-    _, (model_b, data_b), (_, b) = pair
+    _, (_, data_b), (_, b) = pair
     segmentation = b.render_segmentation(data_b)
     assert segmentation.shape == (32, 32, 2) and segmentation.dtype == np.int32
     assert set(np.unique(segmentation[..., 0])) == {0, 1}
@@ -119,7 +119,8 @@ def test_pictures_equal_those_of_dm_control(name):
 
 
 def test_environments_left_open_make_no_noise_at_exit():
-    code = "import envs; open = [envs.make_env(n) for n in ('walker_walk', 'cup_catch')]; [e.reset() for e in open]"
+    code = "import envs; kept = [envs.make_env(name) for name in ('walker_walk', 'cup_catch')]; "
+    code += "[env.reset() for env in kept]"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stderr == ""
 

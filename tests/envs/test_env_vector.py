@@ -28,7 +28,7 @@ def make_broken(message):
 
 
 class FailingEnv(gymnasium.Env):
-    """An environment without a simulator: its first reset works, its second raises, its step ends the process."""
+    """No simulator: the first reset works, the second raises, a step ends the process."""
 
     observation_space = gymnasium.spaces.Dict({"pixels": gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8)})
     action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
