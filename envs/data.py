@@ -80,7 +80,9 @@ def find_clips(difficulty: str, data_dir: str | os.PathLike[str] | None = None) 
         InputError: the folder is missing or holds no clip.
     """
     folder = data_directory(data_dir) / f"video_{difficulty}"
-    clips = [p for p in folder.iterdir() if p.suffix.lower() in CLIP_SUFFIXES] if folder.is_dir() else []
+    found = folder.iterdir() if folder.is_dir() else ()
+    # Unfinished downloads have names that begin with a dot.
+    clips = [p for p in found if p.suffix.lower() in CLIP_SUFFIXES and not p.name.startswith(".")]
     if not clips:
         raise InputError(f"There are no clips in {folder}.", CURES)
     return tuple(sorted(clips, key=_number_then_name))

@@ -1,0 +1,216 @@
+"""Downloads against a server on this machine: whole, altered, cut, absent, and no server at all."""
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from common.errors import ConfigError, InputError, ResourceError
+from common.paths import PROJECT_ROOT
+from envs import download
+from envs.data import DATA_VARIABLE, MANIFEST
+from envs.download import fetch_dmcgb
+
+FILES = {
+    "color_easy.pt": b"easy colours" * 40,
+    "color_hard.pt": b"hard colours" * 41,
+    "video_easy/video0.mp4": bytes(range(256)) * 400,
+    "video_hard/video0.mp4": b"known by its git blob id alone" * 99,
+}
+
+
+@pytest.fixture(autouse=True)
+def manifest(tmp_path, monkeypatch):
+    entries = {
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        for name, content in FILES.items()
+    }
+    blob = FILES["video_hard/video0.mp4"]
+    entries["video_hard/video0.mp4"] = {
+        "git_blob_sha1": hashlib.sha1(f"blob {len(blob)}\0".encode() + blob).hexdigest()
+    }
+    path = tmp_path / "manifest.json"
+    facts = {"repository": "owner/name", "commit": "abc", "folder": "data", "files": entries}
+    path.write_text(json.dumps(facts))
+    monkeypatch.setattr(download, "MANIFEST", path)
+    monkeypatch.setattr(download.time, "sleep", lambda _: None)
+    for name in (download.URL_VARIABLE, DATA_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    return path
+
+
+@contextlib.contextmanager
+def serve(behaviour):
+    """Serve FILES; ``behaviour`` maps a path to a list of what its requests meet, "good" when used up."""
+    seen = []
+    pending = {name: list(steps) for name, steps in behaviour.items()}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            name = self.path.removeprefix("/data/")
+            seen.append(name)
+            steps = pending.get(name, [])
+            step = steps.pop(0) if steps else "good"
+            content = FILES[name]
+            if isinstance(step, int):
+                self.send_error(step)
+                return
+            if step == "altered":
+                content = content[:-1] + b"!"
+            if step == "longer":
+                content += b"tail"
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2] if step == "cut" else content)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/data", seen
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def files_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_everything_arrives_whole_and_nothing_is_fetched_twice(tmp_path):
+    target, lines = tmp_path / "data", []
+    with serve({}) as (url, seen):
+        assert fetch_dmcgb(target, base_url=url + "/", report=lines.append) == 4
+        assert {name: (target / name).read_bytes() for name in FILES} == FILES
+        assert files_in(target) == sorted(FILES)
+        assert len(seen) == 4 == len(lines)
+        assert fetch_dmcgb(target, base_url=url) == 0
+        (target / "color_easy.pt").write_bytes(b"spoilt")
+        assert fetch_dmcgb(target, base_url=url) == 1
+        assert len(seen) == 5 and (target / "color_easy.pt").read_bytes() == FILES["color_easy.pt"]
+
+
+def test_parts_can_be_chosen(tmp_path):
+    with serve({}) as (url, _):
+        assert fetch_dmcgb(tmp_path / "data", ["color"], url) == 2
+        assert files_in(tmp_path / "data") == ["color_easy.pt", "color_hard.pt"]
+    for wrong in (["colour"], []):
+        with pytest.raises(ConfigError):
+            fetch_dmcgb(tmp_path / "data", wrong, url)
+
+
+@pytest.mark.parametrize("name", ["color_hard.pt", "video_hard/video0.mp4"], ids=["sha256", "git blob"])
+@pytest.mark.parametrize("fault", ["altered", "longer"])
+def test_an_altered_file_is_never_kept(name, fault, tmp_path):
+    with (
+        serve({name: [fault]}) as (url, _),
+        pytest.raises(InputError, match="not the published file") as caught,
+    ):
+        fetch_dmcgb(tmp_path / "data", base_url=url)
+    assert name in caught.value.message
+    kept = files_in(tmp_path / "data")
+    assert name not in kept and not any(".stage" in file for file in kept)
+    assert "color_easy.pt" in kept, "what was complete is lost"
+
+
+def test_a_connection_that_is_cut_once_is_tried_again(tmp_path):
+    with serve({"video_easy/video0.mp4": ["cut"], "color_easy.pt": [503]}) as (url, seen):
+        assert fetch_dmcgb(tmp_path / "data", base_url=url) == 4
+    assert seen.count("video_easy/video0.mp4") == 2 == seen.count("color_easy.pt")
+
+
+@pytest.mark.parametrize("fault", ["cut", 500])
+def test_a_connection_that_is_always_cut_is_an_error(fault, tmp_path):
+    with serve({"video_easy/video0.mp4": [fault] * 9}) as (url, seen):
+        with pytest.raises(InputError, match=r"video_easy/video0\.mp4 cannot be downloaded") as caught:
+            fetch_dmcgb(tmp_path / "data", base_url=url)
+        assert seen.count("video_easy/video0.mp4") == 3
+        assert "same command again" in caught.value.hint
+        assert files_in(tmp_path / "data") == ["color_easy.pt", "color_hard.pt"]
+        (tmp_path / "data" / "video_easy" / ".stage-dead.mp4").write_bytes(b"left by a killed download")
+    with serve({}) as (url, seen):
+        assert fetch_dmcgb(tmp_path / "data", base_url=url) == 2
+        assert "color_easy.pt" not in seen
+    assert files_in(tmp_path / "data") == sorted(FILES)
+
+
+def test_an_absent_file_is_not_asked_for_again(tmp_path):
+    with serve({"color_easy.pt": [404] * 9}) as (url, seen):
+        with pytest.raises(InputError, match="HTTP 404"):
+            fetch_dmcgb(tmp_path / "data", base_url=url)
+        assert seen == ["color_easy.pt"]
+    assert files_in(tmp_path / "data") == []
+
+
+def test_without_a_network_one_error_names_the_cures(tmp_path):
+    with serve({}) as (url, _):
+        pass  # the server is gone now
+    with pytest.raises(InputError, match="cannot be downloaded") as caught:
+        fetch_dmcgb(tmp_path / "data", base_url=url)
+    for cure in ("--base-url", "SAMG_DATA", "--background-source procedural"):
+        assert cure in caught.value.hint
+    assert caught.value.exit_code == 3
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "data").write_text("a file, not a folder")
+    with serve({}) as (url, _), pytest.raises(ResourceError, match="cannot be written"):
+        fetch_dmcgb(tmp_path / "data", base_url=url)
+
+
+def test_the_address_is_the_pinned_commit_unless_told_otherwise(monkeypatch):
+    assert download.default_base_url() == "https://raw.githubusercontent.com/owner/name/abc/data"
+    monkeypatch.setenv(download.URL_VARIABLE, "http://mirror/x")
+    assert download.default_base_url() == "http://mirror/x"
+    commit = json.loads(MANIFEST.read_text())["commit"]
+    assert len(bytes.fromhex(commit)) == 20
+
+
+def load_script():
+    spec = importlib.util.spec_from_file_location("download_script", PROJECT_ROOT / "setup" / "download.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_command_downloads_and_says_how_to_use_the_folder(tmp_path, capsys, monkeypatch):
+    script, target = load_script(), tmp_path / "data"
+    with serve({}) as (url, _):
+        script.main(["dmcgb", "--dir", str(target), "--only", "color,video-easy", "--base-url", url])
+    said = capsys.readouterr().out
+    assert "3 files downloaded" in said and f"export SAMG_DATA={target}" in said
+    monkeypatch.setenv(DATA_VARIABLE, str(target))
+    with serve({}) as (url, _):
+        script.main(["dmcgb", "--only", "color", "--base-url", url])
+    said = capsys.readouterr().out
+    assert "0 files downloaded" in said and "export" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--help"], 0, "dmcgb"),
+        (["dmcgb", "--help"], 0, "--base-url"),
+        ([], 2, "required"),
+        (["dmcgb", "--only", "colour"], 2, "Did you mean color?"),
+        (["dmcgb", "--only", "color", "--base-url", "http://127.0.0.1:9"], 3, "cure:"),
+    ],
+)
+def test_exit_codes_of_the_command(arguments, code, says, tmp_path):
+    command = [sys.executable, str(PROJECT_ROOT / "setup" / "download.py"), *arguments]
+    environment = {"PYTHONPATH": str(PROJECT_ROOT), "SAMG_CACHE": str(tmp_path), "HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert says in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
