@@ -188,7 +188,8 @@ class DrQV2Agent:
     def adam(self, *networks: nn.Module) -> torch.optim.Adam:
         """Return DrQ-v2's optimiser over the trainable parameters of ``networks``."""
         parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
-        return torch.optim.Adam(parameters, lr=self.lr)
+        fused = self.device.type in ("cpu", "cuda")  # one pass over the parameters instead of ten
+        return torch.optim.Adam(parameters, lr=self.lr, fused=fused)
 
     def train(self, training: bool) -> None:
         """Set the mode of all networks; they are in training mode inside ``update`` only."""

@@ -129,5 +129,4 @@ def decode_masks(
     heads = decoder.output_hypernetworks_mlps
     hyper = [heads[i](tokens[:, 1 + i]) for i in range(1, decoder.num_mask_tokens)]
     masks = torch.stack(hyper, dim=1) @ upscaled.flatten(2)
-    low_res = masks.reshape(count, -1, *upscaled.shape[-2:])
-    return low_res, decoder.iou_prediction_head(tokens[:, 0])[:, 1:]
+    return masks.unflatten(2, upscaled.shape[-2:]), decoder.iou_prediction_head(tokens[:, 0])[:, 1:]

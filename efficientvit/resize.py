@@ -60,6 +60,9 @@ def _pillow_pass(image: Tensor, target: int, dim: int) -> Tensor:
 def pillow_resize(images: Tensor, height: int, width: int) -> Tensor:
     """Resize as ``PIL.Image.resize((width, height), BILINEAR)`` does, on the images' device.
 
+    Columns first, then rows: the order of every Pillow while the aspect ratio is kept. (From version 13 on it
+    takes rows first where the height shrinks and the width grows.)
+
     Args:
         images: uint8 (N, H, W, C) in [0, 255].
         height: rows of the result.

@@ -94,6 +94,10 @@ class EfficientViTSam(nn.Module):
 
     def encode(self, frames: Tensor) -> Tensor:
         """Return the image embeddings of uint8 (N, H, W, 3) RGB frames, float (N, 256, 64, 64)."""
+        if frames.shape[0] == 0:  # reshapes inside the backbone cannot infer sizes from nothing
+            return torch.zeros(
+                0, sam_decoder.EMBED_DIM, sam_decoder.GRID, sam_decoder.GRID, device=frames.device
+            )
         return self.image_encoder(self.preprocess(frames))
 
     def decode_low_res(

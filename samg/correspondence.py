@@ -100,8 +100,8 @@ def best_points(
 ) -> Tensor:
     """Return the best-matching pixel of very many targets on one image.
 
-    In the features' own precision, since the targets carry noise. The cosines of all targets come from one
-    product; only the enlarged maps are made in slices, which bounds memory to some 15 MB at 84 pixels.
+    The same numbers as ``similarity_maps``. The cosines of all targets come from one product; only the enlarged
+    maps are made in slices, which bounds their memory to some 30 MB at 84 pixels.
 
     Args:
         maps: encoder -> float (1, C_e, G_e, G_e), raw features of one image.
@@ -111,10 +111,13 @@ def best_points(
     Returns:
         int64 (T,), row-major pixel index.
     """
-    cosines = {name: cosine_maps(maps[name], targets[name])[0] for group in groups for name in group.encoders}
-    summed = [
-        (torch.stack([cosines[name] for name in group.encoders]).sum(0), group.operator.float())
+    cosines = {
+        name: cosine_maps(maps[name].double(), targets[name].double())[0]
         for group in groups
+        for name in group.encoders
+    }
+    summed = [
+        (torch.stack([cosines[name] for name in group.encoders]).sum(0), group.operator) for group in groups
     ]
     count = next(iter(cosines.values())).shape[0]
     found = []
