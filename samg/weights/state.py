@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from common.errors import InputError
 
 _SHOWN = 5
+_CODE_SIGNS = ("GLOBAL", "call reduce")  # in the refusals of torch, as against bytes that are no pickle
 
 
 def _damaged(path: Path, reason: str) -> InputError:
@@ -26,14 +28,16 @@ def _read_pickle(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error) or "Unsupported" in str(error):
+        if any(sign in str(error) for sign in _CODE_SIGNS):
             raise InputError(
                 f"Weights {path} hold Python objects besides tensors; loading them would run their code.",
                 "Use the published file, or save its state dict alone as safetensors.",
             ) from error
         raise _damaged(path, "it is no PyTorch file") from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise _damaged(path, str(error).splitlines()[0]) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise  # a permission or a disk, not the content; EINVAL comes from seeking in a file cut short
+        raise _damaged(path, "it is no whole PyTorch file") from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,352 @@
+"""Released weights: found, fetched, checked and recorded; every failure is one sentence with its cure."""
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+from torch import nn
+
+from common.errors import ConfigError, InputError, ResourceError
+from samg.paper import PaperNetworks
+from samg.weights import download_paper, drawn_state, find_paper_weights, load_paper_networks, loading
+from samg.weights import hub as hub_module
+from samg.weights.state import load_strictly, read_state
+
+SAM_REPO = "mit-han-lab/efficientvit-sam"
+DINO_REPO = "timm/vit_base_patch14_dinov2.lvd142m"
+
+
+@pytest.fixture(autouse=True)
+def no_weights_anywhere(tmp_path, monkeypatch):
+    """An empty hub cache, an empty checkpoints folder, and no network."""
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub_module, "CHECKPOINTS", tmp_path / "checkpoints")
+    return cache
+
+
+def into_cache(cache: Path, repo: str, filename: str, content: bytes, digest: str | None = None) -> Path:
+    """Lay a file into the hub's cache as the hub's client does: blobs, snapshots, refs."""
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    folder = cache / f"models--{repo.replace('/', '--')}"
+    blob = folder / "blobs" / (digest or hashlib.sha256(content).hexdigest())
+    snapshot = folder / "snapshots" / revision / filename
+    for path in (blob, snapshot, folder / "refs" / "main"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    blob.write_bytes(content)
+    snapshot.symlink_to(os.path.relpath(blob, snapshot.parent))
+    (folder / "refs" / "main").write_text(revision)
+    return snapshot
+
+
+class Small(nn.Module):
+    """Stands in for either network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 2)
+        self.norm = nn.BatchNorm1d(2)
+
+
+def saved(path: Path, content: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return path
+
+
+# --- finding -----------------------------------------------------------------------------------------------
+
+
+def test_without_network_one_error_names_everything_missing_and_every_cure():
+    start = time.monotonic()
+    with pytest.raises(InputError) as caught:
+        find_paper_weights()
+    assert time.monotonic() - start < 2
+    error = caught.value
+    for text in ("efficientvit_sam_l1.pt", SAM_REPO, DINO_REPO, "HF_HUB_OFFLINE"):
+        assert text in error.message
+    for cure in ("setup/download.py paper", "masker.weights=", "dinov2_vitb14_pretrain.pth", "masker=tiny"):
+        assert cure in error.hint
+    assert error.exit_code == 3
+
+
+def test_an_unreachable_hub_is_noticed_at_once(monkeypatch):
+    """The client's own download retries for half a minute; nothing listens on port 9."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(hub_module, "hf_hub_url", lambda repo, name: f"http://127.0.0.1:9/{repo}/{name}")
+    monkeypatch.setattr(hub_module, "hf_hub_download", lambda *_, **__: pytest.fail("asked before probing"))
+    start = time.monotonic()
+    with pytest.raises(InputError, match="cannot be reached"):
+        find_paper_weights()
+    assert time.monotonic() - start < 5
+
+
+def test_only_what_is_needed_is_missed():
+    with pytest.raises(InputError) as caught:
+        find_paper_weights(encoders=("sam",), sam="l0")
+    assert "efficientvit_sam_l0.pt" in caught.value.message
+    assert "dinov2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sam_name", ["efficientvit_sam_l1.pt", "l1.pt"])
+@pytest.mark.parametrize(
+    "dino_name",
+    ["dinov2_vitb14_pretrain.pth", "model.safetensors", "vit_base_patch14_dinov2.lvd142m.safetensors"],
+)
+def test_a_folder_is_searched_for_old_and_new_names(tmp_path, sam_name, dino_name):
+    for name in (sam_name, dino_name):
+        (tmp_path / name).write_bytes(b"x")
+    expected = {"sam": tmp_path / sam_name, "dino": tmp_path / dino_name}
+    assert find_paper_weights(tmp_path) == expected
+    assert find_paper_weights(str(tmp_path)) == expected
+    assert find_paper_weights([expected["dino"], expected["sam"]]) == expected
+
+
+def test_files_in_the_checkpoints_folder_are_found_and_the_users_come_first(tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for name in ("l1.pt", "dinov2_vitb14_pretrain.pth"):
+        (folder / name).write_bytes(b"x")
+    assert find_paper_weights() == {"sam": folder / "l1.pt", "dino": folder / "dinov2_vitb14_pretrain.pth"}
+    own = tmp_path / "mine" / "l1.pt"
+    own.parent.mkdir()
+    own.write_bytes(b"y")
+    assert find_paper_weights(own)["sam"] == own
+    assert find_paper_weights(own)["dino"].parent == folder
+
+
+def test_the_hubs_cache_needs_no_network(no_weights_anywhere):
+    sam = into_cache(no_weights_anywhere, SAM_REPO, "efficientvit_sam_l1.pt", b"sam")
+    dino = into_cache(no_weights_anywhere, DINO_REPO, "model.safetensors", b"dino")
+    assert find_paper_weights() == {"sam": sam, "dino": dino}
+
+
+def test_named_paths_that_hold_nothing_are_errors(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        find_paper_weights(tmp_path / "nowhere")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match="holds none") as caught:
+        find_paper_weights(empty)
+    assert "l1.pt" in caught.value.hint
+
+
+@pytest.mark.parametrize("choice", [{"sam": "l9"}, {"dino": "vitx"}, {"encoders": ("clip",)}])
+def test_unknown_architectures_are_configuration_errors(choice):
+    with pytest.raises(ConfigError):
+        find_paper_weights(**choice)
+
+
+# --- fetching ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fake_hub(no_weights_anywhere, monkeypatch):
+    """A hub that delivers small files into the cache and remembers what was asked for."""
+    asked = []
+
+    def deliver(repo, filename, etag_timeout):
+        asked.append((repo, filename))
+        assert etag_timeout <= 10
+        return str(into_cache(no_weights_anywhere, repo, filename, filename.encode()))
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub_module, "get_hf_file_metadata", lambda url, timeout: None)
+    monkeypatch.setattr(hub_module, "hf_hub_download", deliver)
+    return asked
+
+
+def test_download_fetches_both_files_and_then_none(fake_hub):
+    paths = download_paper()
+    assert fake_hub == [(SAM_REPO, "efficientvit_sam_l1.pt"), (DINO_REPO, "model.safetensors")]
+    assert list(find_paper_weights().values()) == paths
+    assert len(fake_hub) == 2
+
+
+def test_a_file_that_is_not_what_the_hub_sent_is_refused(no_weights_anywhere):
+    path = into_cache(no_weights_anywhere, SAM_REPO, "efficientvit_sam_l1.pt", b"cut", digest="0" * 64)
+    with pytest.raises(InputError, match="damaged") as caught:
+        hub_module.describe_file(path, "sam", "l1")
+    assert "Delete" in caught.value.hint
+
+
+def test_a_full_disk_is_a_resource_error(fake_hub, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(hub_module, "hf_hub_download", fail)
+    with pytest.raises(ResourceError):
+        find_paper_weights()
+
+
+def test_records_say_where_the_file_came_from(no_weights_anywhere, tmp_path):
+    cached = into_cache(no_weights_anywhere, SAM_REPO, "efficientvit_sam_l1.pt", b"sam")
+    record = hub_module.describe_file(cached, "sam", "l1")
+    assert (record.source, record.repo, record.release) == ("hub", SAM_REPO, "2024-02")
+    assert record.revision == cached.parent.name
+    assert record.sha256 == hashlib.sha256(b"sam").hexdigest()
+    own = tmp_path / "l1.pt"
+    own.write_bytes(b"sam")
+    record = hub_module.describe_file(own, "sam", "l1")
+    assert (record.source, record.repo, record.revision, record.release) == ("local", None, None, "2023-09")
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_reading_unwraps_state_dicts_and_gives_float32(tmp_path, wrapped):
+    state = {"a": torch.randn(2, 3).half(), "count": torch.tensor(4)}
+    path = saved(tmp_path / "x.pt", {"state_dict": state, "epoch": 3} if wrapped else state)
+    found = read_state(path)
+    assert found.keys() == state.keys()
+    assert found["a"].dtype == torch.float32
+    assert torch.equal(found["a"], state["a"].float())
+    assert found["count"].dtype == torch.int64
+    save_file(state, tmp_path / "x.safetensors")
+    assert torch.equal(read_state(tmp_path / "x.safetensors")["a"], found["a"])
+
+
+class Trap:
+    """A pickle that runs code when it is loaded carelessly."""
+
+    def __reduce__(self):
+        return os.mkdir, (os.environ["SAMG_TRAP"],)
+
+
+def test_code_in_a_weight_file_is_refused_and_not_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAMG_TRAP", str(tmp_path / "sprung"))
+    path = saved(tmp_path / "l1.pt", {"state_dict": Trap()})
+    with pytest.raises(InputError, match="run their code"):
+        read_state(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def damaged_files(folder):
+    whole = saved(folder / "whole.pt", {"a": torch.randn(50, 50)}).read_bytes()
+    save_file({"a": torch.randn(50, 50)}, folder / "whole.safetensors")
+    tensors = (folder / "whole.safetensors").read_bytes()
+    return {
+        "cut.pt": whole[: len(whole) // 2],
+        "empty.pt": b"",
+        "page.pt": b"<!DOCTYPE html><html>not found</html>",
+        "pointer.pt": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+        "cut.safetensors": tensors[: len(tensors) // 2],
+        "empty.safetensors": b"",
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["cut.pt", "empty.pt", "page.pt", "pointer.pt", "cut.safetensors", "empty.safetensors"]
+)
+def test_damaged_files_are_input_errors(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(damaged_files(tmp_path)[name])
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        read_state(path)
+    assert str(path) in caught.value.message
+    assert "fetch it again" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(1)], {}, {"a": "text"}, {"state_dict": {"a": 1.5}}])
+def test_files_without_a_state_dict_are_input_errors(tmp_path, content):
+    with pytest.raises(InputError, match=r"hold no state dict|expected only tensors"):
+        read_state(saved(tmp_path / "x.pt", content))
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path):
+    with pytest.raises(InputError, match="not finite"):
+        read_state(saved(tmp_path / "x.pt", {"a": torch.tensor([1.0, float("nan")])}))
+
+
+def test_missing_file_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="do not exist"):
+        read_state(tmp_path / "none.pt")
+
+
+# --- fitting -----------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_architecture_names_up_to_five_differences(tmp_path):
+    state = {f"other.{i}": torch.zeros(1) for i in range(4)}
+    state |= {"first.weight": torch.zeros(5, 5), "first.bias": torch.zeros(2)}
+    with pytest.raises(InputError) as caught:
+        load_strictly(Small(), state, tmp_path / "l1.pt", "efficientvit_sam_l1")
+    message = caught.value.message
+    assert "efficientvit_sam_l1" in message and "norm.weight is missing" in message
+    assert "and 5 more" in message  # 5 norm entries missing, 4 unexpected, 1 shape: 10 in all
+    assert message.count(";") == 5
+
+
+def test_a_shape_is_reported_with_both_shapes(tmp_path):
+    state = dict(Small().state_dict(), **{"first.weight": torch.zeros(5, 5)})
+    with pytest.raises(InputError, match=r"first.weight has shape \(5, 5\), not \(2, 3\)"):
+        load_strictly(Small(), state, tmp_path / "x.pt", "small")
+
+
+def test_weights_reach_a_model_built_without_memory(tmp_path):
+    with torch.device("meta"):
+        model = Small()
+    state = Small().state_dict()
+    load_strictly(model, state, tmp_path / "x.pt", "small")
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
+
+
+@pytest.fixture
+def small_networks(monkeypatch):
+    """Small modules in place of the large networks, so that the whole path can be walked."""
+    monkeypatch.setattr(loading, "_empty", lambda component, architecture: Small())
+    built = {}
+
+    def assemble(networks, encoders, precision, device):
+        built.update(networks)
+        return PaperNetworks.__new__(PaperNetworks)
+
+    monkeypatch.setattr(loading, "_assemble", assemble)
+    return built
+
+
+def test_loading_fills_every_network_and_records_every_file(tmp_path, small_networks):
+    states = {"l1.pt": Small().state_dict(), "dinov2_vitb14_pretrain.pth": Small().state_dict()}
+    for name, state in states.items():
+        saved(tmp_path / name, {"state_dict": state})
+    _, record = load_paper_networks(tmp_path)
+    for component, name in (("sam", "l1.pt"), ("dino", "dinov2_vitb14_pretrain.pth")):
+        assert torch.equal(small_networks[component].first.weight, states[name]["first.weight"])
+    described = record.to_dict()
+    assert described["variant"] == "paper" and len(described["sha256"]) == 64
+    assert [file["architecture"] for file in described["files"]] == ["efficientvit_sam_l1", "dinov2_vitb14"]
+
+
+def test_swapped_files_are_noticed(tmp_path, small_networks):
+    saved(tmp_path / "l1.pt", {"patch_embed.proj.weight": torch.zeros(1)})
+    with pytest.raises(InputError, match=r"l1\.pt do not fit efficientvit_sam_l1"):
+        load_paper_networks(tmp_path, encoders=("sam",))
+
+
+def test_the_digest_changes_with_any_file(tmp_path, small_networks):
+    digests = set()
+    for _ in range(2):
+        saved(tmp_path / "l1.pt", Small().state_dict())
+        digests.add(load_paper_networks(tmp_path, encoders=("sam",))[1].sha256)
+    assert len(digests) == 2
+
+
+# --- drawn weights -----------------------------------------------------------------------------------------
+
+
+def test_drawn_weights_depend_on_name_and_seed_alone():
+    shapes = {"a.weight": (4, 3), "b.weight": (4, 3), "n.running_var": (5,), "n.num_batches_tracked": ()}
+    state = drawn_state(shapes)
+    assert torch.equal(state["a.weight"], drawn_state({"a.weight": (4, 3)})["a.weight"])
+    assert not torch.equal(state["a.weight"], state["b.weight"])
+    assert not torch.equal(state["a.weight"], drawn_state(shapes, seed=1)["a.weight"])
+    assert state["n.running_var"].min() >= 1
+    assert state["n.num_batches_tracked"].dtype == torch.int64
