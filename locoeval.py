@@ -34,6 +34,7 @@ def main(argv: Sequence[str]) -> None:
     its weights have changed since. Flags may be written with hyphens or underscores.
     """
     import envs
+    from common.devices import resolve_device
     from envs.levels import LEVELS, build_scene, describe_level
     from evaluation.benchmark import print_report, run_benchmark
     from evaluation.cli import parse_options
@@ -54,7 +55,6 @@ def main(argv: Sequence[str]) -> None:
     choice = choose_masker(run, options.masker, options.use_sam_g, options.reference, allow)
 
     from samg import Reference
-    from samg.build import resolve_device
     from training.snapshot import load_agent
 
     reference = Reference.load(**choice.reference) if choice.reference else None
@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> None:
     report = run_benchmark(
         benchmark,
         make_venv=lambda level: make_venv(level=level),
-        make_agent=lambda venv: make_agent(run, venv, networks, device),
+        make_agent=lambda venv: make_trained_agent(run, venv, networks, device),
         masker=masker,
         conditions=lambda level: record_conditions(
             run, benchmark, background, describe_level(level, **rules), masker.info, manifest
@@ -100,14 +100,11 @@ def make_masker(
     return build_masker(choice.variant, device, **choice.settings).fit(reference)
 
 
-def make_agent(run: RunDirectory, venv: Any, networks: dict[str, Any], device: torch.device) -> Any:
+def make_trained_agent(run: RunDirectory, venv: Any, networks: dict[str, Any], device: torch.device) -> Any:
     """Build the run's agent for the spaces of ``venv`` and load its trained networks."""
-    from hydra.utils import instantiate
+    from training.factory import make_agent
 
-    height, width, channels = venv.single_observation_space["pixels"].shape
-    shape = (channels * int(run.config.frame_stack), height, width)
-    actions = venv.single_action_space.shape
-    agent = instantiate(run.config.agent, obs_shape=shape, action_shape=actions, device=str(device))
+    agent = make_agent(run.config, venv, device)
     agent.load_networks(networks)
     return agent
 

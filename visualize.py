@@ -20,6 +20,7 @@ def main(argv: Sequence[str]) -> None:
     --original_image and --masked_image are given.
     """
     import envs
+    from common.devices import resolve_device
     from common.paths import PROJECT_ROOT
     from envs.levels import LEVELS, get_level
     from evaluation.cli import Parser, whole_number
@@ -27,7 +28,6 @@ def main(argv: Sequence[str]) -> None:
     from evaluation.run_directory import canonical_task
     from evaluation.scenes import random_scenes
     from samg import VARIANTS, Reference, build_masker
-    from samg.build import resolve_device
     from training.config import compose_config
 
     parser = Parser("visualize.py", inspect.cleandoc(main.__doc__ or ""))

@@ -20,19 +20,19 @@ class CountingEnv(gymnasium.Env):
     ``length`` maps the episode index to its number of steps; odd episodes terminate, even ones are cut off.
     """
 
-    def __init__(self, length=lambda episode: 7, success_at=None, bad_reward=False):
+    def __init__(self, length=lambda episode: 7, success_at=None, bad_reward=False, size=SIZE):
         self.observation_space = gymnasium.spaces.Dict(
-            {"pixels": gymnasium.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)}
+            {"pixels": gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)}
         )
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
-        self.episode = 0
+        self.episode, self._size = 0, size
         self._length, self._success_at, self._bad = length, success_at, bad_reward
         self._ended = True
 
     def _observe(self):
         generator = np.random.default_rng([self._seed, self._step])
-        frame = generator.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-        foreground = np.zeros((SIZE, SIZE), dtype=bool)
+        frame = generator.integers(0, 256, (self._size, self._size, 3), dtype=np.uint8)
+        foreground = np.zeros((self._size, self._size), dtype=bool)
         foreground[:6] = True
         info = {"foreground": foreground}
         if self._success_at is not None:

@@ -1,0 +1,284 @@
+"""Flags, run directories and the choice of the masker: every contradiction has its own sentence."""
+
+import json
+
+import pytest
+from omegaconf import OmegaConf
+
+from common.errors import ConfigError, SnapshotError
+from common.masking import MaskerInfo
+from evaluation.cli import parse_options
+from evaluation.masker_choice import ReferenceFlags, check_masker, choose_masker
+from evaluation.plan import plan_background, plan_benchmark, record_conditions
+from evaluation.run_directory import RunDirectory, canonical_task, task_from_flags
+
+LEVELS = ("train", "color_easy", "color_hard", "video_easy", "video_hard")
+DOCUMENTED = (
+    "--domain_name walker --task_name walk --model_dir {run} --seed 0 --use_SAM_g "
+    "--original_image reference_images/walker_0.png --masked_image reference_images/walker_masked_0.jpg "
+    "--extra_points_list 40 24 23 68 68 57 --extra_masked_images_list A B"
+)
+CONFIG = {
+    "task_name": "walker_walk",
+    "action_repeat": 2,
+    "frame_stack": 3,
+    "image_size": 84,
+    "seed": 7,
+    "protocol": "dmcgb",
+    "agent": {"_target_": "algos.DrQV2Agent"},
+    "masker": {"variant": "tiny", "weights": None, "passes": 2},
+    "original_image": "reference_images/walker_0.png",
+    "masked_image": "reference_images/walker_masked_0.png",
+    "extra_points_list": [[40, 24]],
+    "extra_masked_images_list": [],
+    "background": {
+        "type": "color",
+        "difficulty": "hard",
+        "source": "dmcgb",
+        "data_dir": None,
+        "key": "green",
+    },
+}
+
+
+def parse(line):
+    return parse_options(line.split(), LEVELS)
+
+
+def make_run(path, saved_masker=True, **changes):
+    (path / "snapshots" / "step_0000002000").mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create({**CONFIG, **changes}), path / "config.yaml")
+    if saved_masker:
+        (path / "masker").mkdir()
+        record = {"name": "samg", "variant": "tiny", "fingerprint": "aa", "format": 1}
+        (path / "masker" / "masker.json").write_text(json.dumps(record))
+    return RunDirectory.open(path)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path / "run")
+
+
+# Flags -----------------------------------------------------------------------------------------------------
+
+
+def test_the_documented_line():
+    options = parse(DOCUMENTED.format(run="RUN"))
+    assert (options.domain_name, options.task_name, options.model_dir) == ("walker", "walk", "RUN")
+    assert options.use_sam_g is True and options.seed == 0 and options.levels is None
+    assert options.reference.extra_points_list == ["40", "24", "23", "68", "68", "57"]
+    assert options.reference.extra_masked_images_list == ["A", "B"]
+    assert options.episodes == 100
+
+
+def test_defaults_and_aliases():
+    options = parse(
+        "--model_dir R --save-video --num-envs=3 --mode color-hard original --background-source dmcgb"
+    )
+    assert (options.episodes, options.num_envs, options.source) == (10, 3, "dmcgb")
+    assert options.levels == ("color_hard", "train") and not options.reference.given
+    assert (
+        parse("--model_dir R --eval_episodes 7").episodes == parse("--model_dir R --episodes 7").episodes == 7
+    )
+    assert parse("--model_dir R --mode train all").levels == LEVELS
+    assert parse("--model_dir R --use_SAM_g false").use_sam_g is False
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("--seed 0", "--model_dir is missing", "train.py"),
+        ("--model_dir R --mode color_hrad", "Unknown level 'color_hrad'", "Did you mean color_hard?"),
+        ("--model_dir R --masker sam", "Unknown masker 'sam'", "Choose one of"),
+        ("--model_dir R --background-source dmc", "Unknown background source 'dmc'", "Did you mean dmcgb?"),
+        ("--model_dir R --protocol x", "Unknown protocol 'x'", "dmcgb"),
+        ("--model_dir R --episodes 0", "0 is less than 1", "--help"),
+        ("--model_dir R --seed one", "invalid whole number of at least 0 value: 'one'", "--help"),
+        ("--model_dir R --sead 1", "Unknown argument '--sead'", "Did you mean --seed?"),
+        ("--model_dir R --use_SAM_g maybe", "'maybe' is neither true nor false", "--help"),
+    ],
+)
+def test_impossible_flags(line, message, hint):
+    with pytest.raises(ConfigError) as caught:
+        parse(line)
+    assert message in caught.value.message and hint in caught.value.hint
+
+
+# Run directories -------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_read(run):
+    assert (run.task, run.algorithm, run.masker_variant) == ("walker_walk", "drqv2", "tiny")
+    background = run.background()
+    assert background.levels == ("color_hard",) and background.key == "green" and background.colors is None
+    assert run.trained_masker() == {"name": "samg", "variant": "tiny", "fingerprint": "aa"}
+
+
+def test_what_is_no_run(tmp_path):
+    with pytest.raises(SnapshotError, match="does not exist"):
+        RunDirectory.open(tmp_path / "nothing")
+    (tmp_path / "walker_walk").mkdir()
+    make_run(tmp_path / "walker_walk" / "drqv2-tiny-s0")
+    with pytest.raises(SnapshotError, match=r"no config\.yaml") as caught:
+        RunDirectory.open(tmp_path / "walker_walk")
+    assert "drqv2-tiny-s0" in caught.value.hint
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "snapshot.pt").touch()
+    with pytest.raises(SnapshotError) as caught:
+        RunDirectory.open(tmp_path / "old")
+    assert "original code cannot be loaded" in caught.value.hint
+    (tmp_path / "walker_walk" / "drqv2-tiny-s0" / "snapshots" / "step_0000002000").rmdir()
+    with pytest.raises(SnapshotError, match="holds no snapshot"):
+        RunDirectory.open(tmp_path / "walker_walk" / "drqv2-tiny-s0")
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "task_name: walker_walk\n", "\x00"])
+def test_a_spoilt_configuration(run, text):
+    (run.path / "config.yaml").write_text(text)
+    with pytest.raises(SnapshotError, match=r"config\.yaml"):
+        RunDirectory.open(run.path)
+
+
+@pytest.mark.parametrize(
+    ("domain", "task", "default", "expected"),
+    [
+        (None, None, "walker_walk", "walker_walk"),
+        ("walker", "walk", "walker_walk", "walker_walk"),
+        (None, "walker_walk", "walker_walk", "walker_walk"),
+        (None, "walk", "walker_walk", "walker_walk"),
+        ("ball_in_cup", "catch", "cup_catch", "cup_catch"),
+        ("cup", "catch", "cup_catch", "cup_catch"),
+        (None, "ball_in_cup_catch", "cup_catch", "cup_catch"),
+        ("ball_in_cup", None, "cup_catch", "cup_catch"),
+        ("walker", "stand", "walker_walk", "walker_stand"),
+        ("cheetah", None, "walker_walk", "cheetah_walk"),
+    ],
+)
+def test_task_from_flags(domain, task, default, expected):
+    assert task_from_flags(domain, task, default) == expected
+
+
+def test_other_tasks_and_agents_are_refused(run):
+    run.check_task("walker", "walk")
+    run.check_algorithm("drqv2")
+    with pytest.raises(ConfigError, match="trained on walker_walk, but the flags name walker_stand"):
+        run.check_task("walker", "stand")
+    with pytest.raises(ConfigError, match="Unknown algorithm 'drqv3'"):
+        run.check_algorithm("drqv3")
+    assert canonical_task("ball_in_cup_catch") == "cup_catch"
+
+
+def test_background_flags_override_the_run(run):
+    chosen = plan_background(parse("--model_dir R --mode train --background-source procedural"), run)
+    assert chosen.levels == ("train",) and chosen.source == "procedural" and chosen.key == "green"
+    other = plan_background(parse("--model_dir R --protocol samg"), run)
+    assert other.protocol == "samg" and other.key is None, "the key of the old protocol must not stay"
+    assert plan_background(parse("--model_dir R --protocol samg --key green"), run).key == "green"
+
+
+# The masker ------------------------------------------------------------------------------------------------
+
+
+def choose(run, line="", **options):
+    flags = parse(f"--model_dir R {line}")
+    return choose_masker(run, flags.masker, flags.use_sam_g, flags.reference, **options)
+
+
+def test_the_runs_own_masker_is_loaded(run):
+    for line in ("", "--masker run", "--use_SAM_g", "--masker tiny"):
+        choice = choose(run, line)
+        assert choice.load and choice.variant == "tiny" and choice.reference is None
+    assert not choose(run).explicit and choose(run, "--masker tiny").explicit
+
+
+def test_reference_flags_fit_another(run):
+    choice = choose(run, "--original_image O --masked_image M --extra_points_list 1 2")
+    assert not choice.load and choice.explicit and choice.settings == {"weights": None, "passes": 2}
+    assert choice.reference == {
+        "original_image": "O",
+        "masked_image": "M",
+        "extra_points_list": ["1", "2"],
+        "extra_masked_images_list": [],
+    }
+    assert choose(run, "--original_image O --masked_image M").reference["extra_points_list"] == []
+    assert choose(run, "--extra_points_list 1 2").reference["original_image"] == CONFIG["original_image"]
+
+
+def test_another_variant_takes_its_own_settings(run):
+    choice = choose(run, "--masker paper")
+    assert choice.variant == "paper" and choice.settings["passes"] == 3 and not choice.load
+    assert choice.reference["extra_points_list"] == [[40, 24]]
+    assert choose(run, "--masker none").reference is None
+    assert choose(run, "--use_SAM_g false").variant == "none"
+
+
+def test_a_mismatch_allowed_or_a_lost_masker_fits_anew(run, tmp_path):
+    assert not choose(run, allow_mismatch=True).load
+    assert choose(run, allow_mismatch=True).reference["masked_image"] == CONFIG["masked_image"]
+    assert not choose(make_run(tmp_path / "lost", saved_masker=False)).load
+
+
+@pytest.mark.parametrize(
+    ("line", "variant", "message"),
+    [
+        ("--use_SAM_g", "none", "--use_SAM_g contradicts the masker 'none', which the run"),
+        ("--use_SAM_g --masker none", "tiny", "--use_SAM_g contradicts the masker 'none' of --masker"),
+        ("--use_SAM_g false --masker tiny", "tiny", "--use_SAM_g false contradicts --masker tiny"),
+        ("--masker groundtruth --extra_points_list 1 2", "tiny", "'groundtruth' reads no reference"),
+        ("--original_image O", "tiny", "--original_image was given without --masked_image"),
+        ("--masked_image O", "tiny", "--masked_image was given without --original_image"),
+    ],
+)
+def test_contradictions(tmp_path, line, variant, message):
+    run = make_run(tmp_path / "run", masker={"variant": variant})
+    with pytest.raises(ConfigError) as caught:
+        choose(run, line)
+    assert message in caught.value.message and caught.value.hint
+
+
+def test_no_reference_at_all(tmp_path):
+    run = make_run(tmp_path / "run", original_image=None, masker={"variant": "none"})
+    with pytest.raises(ConfigError, match="walker_walk has no reference image"):
+        choose(run, "--masker tiny")
+
+
+def test_another_fingerprint_needs_consent(run, caplog):
+    info, trained = MaskerInfo("samg", "tiny", "bb", {}), run.trained_masker()
+    with pytest.raises(ConfigError, match="not the one of training") as caught:
+        check_masker(info, trained, choose(run), allow_mismatch=False)
+    assert "--allow-masker-mismatch" in caught.value.hint and "bb" in caught.value.message
+    assert not caplog.records
+    check_masker(info, trained, choose(run, "--masker tiny"), allow_mismatch=False)
+    check_masker(info, trained, choose(run), allow_mismatch=True)
+    assert len(caplog.records) == 2 and "both are recorded" in caplog.text
+    check_masker(MaskerInfo("samg", "tiny", "aa", {}), trained, choose(run), allow_mismatch=False)
+    assert len(caplog.records) == 2
+
+
+# The plan --------------------------------------------------------------------------------------------------
+
+
+def test_plan_and_record(run, tmp_path):
+    options = parse(
+        "--model_dir R --mode train video_hard --background-source procedural --save_video --seed 3"
+    )
+    background = plan_background(options, run)
+    benchmark = plan_benchmark(options, run, background, "tiny", on_gpu=True)
+    assert benchmark.result_path("train") == run.path / "eval" / "train-procedural-tiny-s3.json"
+    assert benchmark.videos == run.path / "videos" and benchmark.padded_batch == 8
+    assert plan_benchmark(options, run, background, "tiny", on_gpu=False).padded_batch == 1
+    elsewhere = parse(f"--model_dir R --out {tmp_path}/o --save_video --padded_batch 4")
+    other = plan_benchmark(elsewhere, run, background, "tiny", on_gpu=True)
+    assert other.out == other.videos == tmp_path / "o" and other.padded_batch == 4
+
+    info = MaskerInfo("samg", "tiny", "bb", {})
+    manifest = {"agent_steps": 2000, "updates": 750}
+    facts = {"level": "video_hard", "clips": 16}
+    recorded = record_conditions(run, benchmark, background, facts, info, manifest)
+    assert (recorded.frames, recorded.updates, recorded.seed, recorded.train_seed) == (4000, 750, 3, 7)
+    assert recorded.masker["fingerprint"] == "bb" and recorded.training_masker["fingerprint"] == "aa"
+
+
+def test_flags_of_a_reference():
+    assert not ReferenceFlags().given and ReferenceFlags(extra_points_list=[]).given
