@@ -200,9 +200,9 @@ class _Watcher:
 
 def _progress(console: Console | None) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"))
-    return Progress(
-        *columns, TimeElapsedColumn(), console=console or make_console(stderr=True), transient=True
-    )
+    console = console or make_console(stderr=True)
+    hidden = not console.is_terminal  # a log file wants no bar
+    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=hidden)
 
 
 def make_console(stderr: bool = False) -> Console:
@@ -242,10 +242,14 @@ def _caption(result: EvaluationResult) -> str:
     c = result.conditions
     updates = "unknown" if c.updates is None else f"{c.updates:,}"
     return (
-        f"{result.episodes} episodes per level, seed {c.seed}, protocol {c.protocol}. "
+        f"{_count(result.episodes, 'episode')} per level, seed {c.seed}, protocol {c.protocol}. "
         f"Trained for {c.agent_steps:,} decisions = {c.frames:,} frames "
         f"(action repeat {c.action_repeat}), {updates} updates."
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _number(value: float | None, form: str) -> str:
