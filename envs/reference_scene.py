@@ -1,0 +1,152 @@
+"""The reference pictures: one clear pose per domain, drawn with its exact masks and points.
+
+SAM-G learns what to look for from one picture, its mask and a few points (reference pictures of the paper's
+repository; these are our own renders). Nothing here is random, so anyone can draw the same files again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from common.errors import unknown_choice
+from envs.dmc import DMCEnv
+from envs.renderer import load_mujoco
+from envs.tasks import find_task
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How a domain is shown.
+
+    Attributes:
+        task: the task whose camera and model are used.
+        joints: joint name -> position (a free joint: seven numbers); others keep the model's own.
+        points: body names, each of which gets one point.
+        parts: groups of body names, each of which gets a mask of its own.
+        given_points: (x, y) of each of ``points`` where they are fixed beforehand.
+    """
+
+    task: str
+    joints: dict[str, Any]
+    points: tuple[str, ...]
+    parts: tuple[tuple[str, ...], ...] = ()
+    given_points: tuple[tuple[int, int], ...] = ()
+
+
+POSES = {
+    # Found by search, so that SAM-G's documented points (40, 24) (23, 68) (68, 57) hit torso and feet.
+    "walker": Pose(
+        "walker_walk",
+        {
+            "rooty": 0.14,
+            "right_hip": 1.71,
+            "right_knee": -1.13,
+            "right_ankle": -0.03,
+            "left_hip": -0.25,
+            "left_knee": -0.22,
+            "left_ankle": -0.37,
+        },
+        ("torso", "left_foot", "right_foot"),
+        given_points=((40, 24), (23, 68), (68, 57)),
+    ),
+    "cartpole": Pose("cartpole_swingup", {"slider": 0.15, "hinge_1": 2.85}, ("cart", "pole_1")),
+    "ball_in_cup": Pose(
+        "cup_catch",
+        {"cup_x": -0.05, "ball_x": 0.08, "ball_z": 0.04},
+        ("ball", "cup"),
+        parts=(("ball",), ("cup",)),
+    ),
+    "finger": Pose(
+        "finger_spin",
+        {"proximal": -0.7, "distal": -0.8, "hinge": 0.7},
+        ("proximal", "distal", "spinner"),
+        parts=(("proximal", "distal"), ("spinner",)),
+    ),
+    "cheetah": Pose("cheetah_run", {"rootz": -0.08}, ("torso", "bfoot", "ffoot")),
+    "hopper": Pose(
+        "hopper_stand",
+        {"rootz": -0.19, "rooty": 0.1, "waist": -0.1, "hip": -0.9, "knee": 1.2, "ankle": -0.3},
+        ("torso", "thigh", "foot"),
+    ),
+    "quadruped": Pose(
+        "quadruped_walk",
+        {"root": (0.0, 0.0, 0.55, 0.9689, 0.0, 0.0, 0.2474)},  # turned by half a radian: three feet show
+        ("torso", "toe_front_left", "toe_front_right", "toe_back_left"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ReferencePicture:
+    """One drawn reference.
+
+    Attributes:
+        image: uint8 (84, 84, 3) RGB in [0, 255].
+        mask: bool (84, 84), everything that matters.
+        parts: bool (M, 84, 84), the parts of it.
+        points: (x, y) of each named body, on the mask.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    parts: np.ndarray
+    points: list[tuple[int, int]]
+
+
+def draw_reference(domain: str) -> ReferencePicture:
+    """Draw the reference picture of a domain.
+
+    Raises:
+        ConfigError: there is no pose for that domain.
+    """
+    if domain not in POSES:
+        raise unknown_choice("domain", domain, POSES)
+    pose = POSES[domain]
+    env = DMCEnv(find_task(pose.task), foreground=True)
+    try:
+        env.reset(seed=0)
+        _take_pose(env, pose)
+        observation, info = env.observe()
+        bodies = _body_of_each_pixel(env)
+        mask = info["foreground"]
+        parts = [np.isin(bodies, [env.model.body(name).id for name in group]) & mask for group in pose.parts]
+        points = list(pose.given_points) or [
+            deepest_pixel(mask & (bodies == env.model.body(name).id)) for name in pose.points
+        ]
+    finally:
+        env.close()
+    return ReferencePicture(observation["pixels"], mask, np.array(parts).reshape(-1, *mask.shape), points)
+
+
+def deepest_pixel(region: np.ndarray) -> tuple[int, int]:
+    """Return (x, y) of the pixel farthest from the region's edge; of several, the nearest to its centre.
+
+    Args:
+        region: bool (H, W), not empty.
+    """
+    rows, columns = np.nonzero(region)
+    outside = np.argwhere(~np.pad(region, 1)) - 1
+    inside = np.stack([rows, columns], 1)
+    depth = np.min(((inside[:, None] - outside[None]) ** 2).sum(-1), axis=1)
+    offset = ((inside - inside.mean(0)) ** 2).sum(1)
+    best = np.lexsort((offset, -depth))[0]
+    return int(columns[best]), int(rows[best])
+
+
+def _take_pose(env: DMCEnv, pose: Pose) -> None:
+    model, data = env.model, env.data
+    data.qpos[:] = model.qpos0
+    data.qvel[:] = 0.0
+    for name, value in pose.joints.items():
+        data.joint(name).qpos[:] = value
+    load_mujoco().mj_forward(model, data)
+
+
+def _body_of_each_pixel(env: DMCEnv) -> np.ndarray:
+    """Return int (H, W): the body that each pixel shows, 0 (the world) where it shows none."""
+    segmentation = env.renderer.render_segmentation(env.data)
+    is_geom = segmentation[..., 1] == int(load_mujoco().mjtObj.mjOBJ_GEOM)
+    return np.where(is_geom, env.model.geom_bodyid[np.where(is_geom, segmentation[..., 0], 0)], 0)
