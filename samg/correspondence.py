@@ -100,8 +100,8 @@ def best_points(
 ) -> Tensor:
     """Return the best-matching pixel of very many targets on one image.
 
-    The same numbers as ``similarity_maps``. The cosines of all targets come from one product; only the enlarged
-    maps are made in slices, which bounds their memory to some 30 MB at 84 pixels.
+    The same numbers as ``similarity_maps``. The cosines of all targets come from one product; only the
+    enlarged maps are made in slices, which bounds their memory to some 30 MB at 84 pixels.
 
     Args:
         maps: encoder -> float (1, C_e, G_e, G_e), raw features of one image.
