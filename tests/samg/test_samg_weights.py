@@ -12,8 +12,17 @@ from safetensors.torch import save_file
 from torch import nn
 
 from common.errors import ConfigError, InputError, ResourceError
+from efficientvit import EfficientViTSam
+from samg.dinov2 import DinoV2
 from samg.paper import PaperNetworks
-from samg.weights import download_paper, drawn_state, find_paper_weights, load_paper_networks, loading
+from samg.weights import (
+    download_paper,
+    drawn_state,
+    find_paper_weights,
+    load_paper_networks,
+    loading,
+    random_paper_networks,
+)
 from samg.weights import hub as hub_module
 from samg.weights.state import load_strictly, read_state
 
@@ -350,3 +359,28 @@ def test_drawn_weights_depend_on_name_and_seed_alone():
     assert not torch.equal(state["a.weight"], drawn_state(shapes, seed=1)["a.weight"])
     assert state["n.running_var"].min() >= 1
     assert state["n.num_batches_tracked"].dtype == torch.int64
+
+
+# --- the real architectures --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("naming", ["original", "timm"])
+def test_full_size_files_of_either_naming_load_and_are_the_same_networks(tmp_path, naming):
+    """DINOv2's original file has a mask token and is pickled; timm's has none and is a safetensors file."""
+    with torch.device("meta"):
+        sam, dino = EfficientViTSam("l0").state_dict(), DinoV2("vits14").model.state_dict()
+    shapes = {name: tuple(value.shape) for name, value in dino.items()} | {"pos_embed": (1, 1370, 384)}
+    saved(tmp_path / "l0.pt", {"state_dict": drawn_state({name: v.shape for name, v in sam.items()})})
+    if naming == "original":
+        state = drawn_state(shapes | {"mask_token": (1, 384)})
+        saved(tmp_path / "dinov2_vits14_pretrain.pth", state)
+    else:
+        save_file(drawn_state(shapes), tmp_path / "model.safetensors")
+    networks, record = load_paper_networks(tmp_path, sam="l0", dino="vits14")
+    expected = random_paper_networks(sam="l0", dino="vits14").state_dict()
+    loaded = networks.state_dict()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], value) for name, value in expected.items())
+    assert [file.release for file in record.files] == ["2023-09", "DINOv2 LVD-142M"]
+    assert not any(parameter.is_meta for parameter in [*networks.parameters(), *networks.buffers()])
