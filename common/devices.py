@@ -7,13 +7,19 @@ import torch
 from common.errors import ConfigError, ResourceError
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, num_threads: int | None = None) -> torch.device:
     """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU if there is one.
+
+    Args:
+        name: of the device.
+        num_threads: torch's threads on the CPU; None leaves torch's own choice.
 
     Raises:
         ConfigError: ``name`` is not such a device.
         ResourceError: the machine does not have it.
     """
+    if num_threads:
+        torch.set_num_threads(num_threads)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from algos.drqv2 import DrQV2Agent
 from common.masking import ObservationMasker
-from evaluation.evaluate import EpisodeResult, StepView, evaluate
+from common.seeding import derive_seed
+from evaluation.evaluate import EpisodeResult, StepView, evaluate, fixed_batch
 from evaluation.videos import VideoRecorder
 
 
 class Evaluator:
     """Evaluates the agent in environments that exist only as long as the evaluation.
 
+    The episodes are the same ones every time, so that two evaluations of a run can be compared.
+
     Args:
-        make_venv: makes the unmasked vector environment.
+        cfg: with ``num_envs``, ``num_eval_episodes``, ``frame_stack``, ``seed`` and ``save_video``.
+        make_venv: makes an unmasked vector environment from a number, ``seed`` and ``foreground``.
         masker: masks its frames, as in training.
-        episodes: how many.
-        seed: of the episodes; the same ones every time, so that two evaluations can be compared.
-        frame_stack: frames per observation.
-        padded_batch: the one batch size of policy and masker.
-        videos: directory for a video of the first episode of every evaluation; None for none.
+        device: where the networks are; decides the fixed batch size.
+        videos: directory for a video of the first episode of every evaluation.
     """
 
     def __init__(
         self,
-        make_venv: Callable[[], Any],
+        cfg: Any,
+        make_venv: Callable[..., Any],
         masker: ObservationMasker,
-        episodes: int,
-        seed: int,
-        frame_stack: int,
-        padded_batch: int,
-        videos: Path | None = None,
+        device: torch.device,
+        videos: Path,
     ) -> None:
-        self._make_venv, self._masker = make_venv, masker
-        self._episodes, self._seed = episodes, seed
-        self._frame_stack, self._padded_batch = frame_stack, padded_batch
-        self._videos = videos
+        self._episodes, self._frame_stack = cfg.num_eval_episodes, cfg.frame_stack
+        self._seed = derive_seed(cfg.seed, "evaluation")
+        count = min(cfg.num_envs, max(cfg.num_eval_episodes, 1))
+        self._make_venv = functools.partial(make_venv, count, seed=self._seed, foreground=True)
+        self._masker = masker
+        self._padded_batch = fixed_batch(device.type == "cuda")
+        self._videos = videos if cfg.save_video else None
 
     def __call__(self, agent: DrQV2Agent, agent_step: int) -> dict[str, float]:
         """Return the numbers of one evaluation: return (mean, std, least, most), length, mask quality."""
