@@ -251,7 +251,7 @@ class PixelEnv(gymnasium.Env, abc.ABC):
 
 
 def foreground_mask(segmentation: np.ndarray, geoms: np.ndarray) -> np.ndarray:
-    """Return which pixels show one of the chosen geoms.
+    """Return which pixels show one of the chosen geoms, or a skin (the dog's: only moving bodies wear one).
 
     Args:
         segmentation: int32 (H, W, 2), object id and type, as ``Renderer.render_segmentation`` returns it.
@@ -260,6 +260,7 @@ def foreground_mask(segmentation: np.ndarray, geoms: np.ndarray) -> np.ndarray:
     Returns:
         bool (H, W).
     """
-    geom_type = int(load_mujoco().mjtObj.mjOBJ_GEOM)  # numpy integers never equal an enum member in a tuple
-    is_geom = segmentation[..., 1] == geom_type
-    return is_geom & geoms[np.where(is_geom, segmentation[..., 0], 0)]
+    types = load_mujoco().mjtObj
+    identity, kind = segmentation[..., 0], segmentation[..., 1]
+    is_geom = kind == int(types.mjOBJ_GEOM)  # as int: NumPy's integers and enum members do not always compare
+    return (is_geom & geoms[np.where(is_geom, identity, 0)]) | (kind == int(types.mjOBJ_SKIN))

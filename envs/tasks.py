@@ -30,7 +30,8 @@ _SUITE: dict[str, str] = {
 }
 # Names that the literature uses -> the suite's own domain.
 DOMAIN_ALIASES = {"cup": "ball_in_cup"}
-_CAMERAS = {"quadruped": 2}  # camera 0 is too far away (DrQ-v2 and DMC-GB use 2 as well)
+# Camera 0 is too far away from the quadruped (DrQ-v2 and DMC-GB use 2 as well) and sits on the dog's ball.
+_CAMERAS = {"quadruped": 2, "dog_fetch": 2}
 # Geoms of the world that a task cannot be solved without seeing; a name that begins so is foreground.
 _TARGETS = {
     "dog": ("target",),
@@ -85,7 +86,11 @@ def _table() -> dict[str, Task]:
         names[domain].append(alias)
     return {
         f"{prefix}_{task}": Task(
-            f"{prefix}_{task}", domain, task, camera=_CAMERAS.get(domain, 0), targets=_TARGETS.get(domain, ())
+            f"{prefix}_{task}",
+            domain,
+            task,
+            camera=_CAMERAS.get(f"{domain}_{task}", _CAMERAS.get(domain, 0)),
+            targets=_TARGETS.get(domain, ()),
         )
         for domain, tasks in _SUITE.items()
         for task in tasks.split()
