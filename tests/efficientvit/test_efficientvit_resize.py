@@ -74,7 +74,7 @@ def chain(low_res, image_size):
     return F.interpolate(large[..., :rows, :columns], size=image_size, mode="bilinear", align_corners=False)
 
 
-@pytest.mark.parametrize("image_size", [(84, 84), (160, 160), (84, 120), (201, 77), (1200, 900)])
+@pytest.mark.parametrize("image_size", [(84, 84), (160, 160), (84, 120), (201, 77), (600, 450)])
 def test_upsampling_in_one_step_equals_the_chain(image_size):
     low_res = 10 * torch.randn(2, 3, 256, 256, generator=torch.Generator().manual_seed(1))
     expected = chain(low_res.double(), image_size)
