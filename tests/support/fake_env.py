@@ -1,0 +1,111 @@
+"""A pixel task small enough to learn in seconds: steer a green dot onto a red one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from common.masking import MaskerInfo
+from common.seeding import derive_seed
+
+
+class PixelFakeEnv(gymnasium.Env):
+    """Move the cursor by 0.25 x action in [-1, 1]^2; the reward falls from 1 on the target with the distance.
+
+    Args:
+        size: frames are uint8 (size, size, 3).
+        length: decisions until the episode is truncated.
+        terminate_at: decisions until it terminates instead, or None.
+        foreground: put the exact mask of both dots into ``info``.
+    """
+
+    def __init__(
+        self, size: int = 24, length: int = 20, terminate_at: int | None = None, foreground: bool = False
+    ) -> None:
+        self.size, self.length, self.terminate_at, self.foreground = size, length, terminate_at, foreground
+        pixels = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
+        self.observation_space = gymnasium.spaces.Dict({"pixels": pixels})
+        self.action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+        self.episode = 0
+        self._seed: int | None = None
+        self._actions: list[np.ndarray] = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self._seed, self._actions = seed, []
+        rng = np.random.default_rng([seed or 0, self.episode])
+        self.cursor, self.target = rng.uniform(-0.8, 0.8, (2, 2))
+        return self._observe()
+
+    def step(self, action: np.ndarray) -> Any:
+        self._move(action)
+        reward = 1.0 / (1.0 + float(np.square((self.cursor - self.target) / 0.3).sum()))
+        time = len(self._actions)
+        terminated = self.terminate_at is not None and time >= self.terminate_at
+        observation, info = self._observe()
+        return observation, reward, terminated, time >= self.length and not terminated, info
+
+    def _move(self, action: np.ndarray) -> None:
+        self._actions.append(np.array(action, np.float32))
+        self.cursor = np.clip(self.cursor + 0.25 * np.clip(action, -1, 1), -1, 1)
+
+    def _observe(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        cursor, target = self._dot(self.cursor), self._dot(self.target)
+        frame = np.zeros((self.size, self.size, 3), np.uint8)
+        frame[..., 2] = 40
+        frame[target, 0] = 255
+        frame[cursor, 1] = 255
+        return {"pixels": frame}, {"foreground": cursor | target} if self.foreground else {}
+
+    def _dot(self, place: np.ndarray) -> np.ndarray:
+        # Away from the border, so that DrQ-v2's random shifts push neither dot out of sight.
+        centre = (self.size - 1) / 2 + place * (self.size / 2 - 6)
+        near = np.abs(np.arange(self.size)[None] - centre[:, None]) < 2
+        return near[1][:, None] & near[0][None, :]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        actions = np.array(self._actions, np.float32).reshape(-1, 2)
+        return {"episode": self.episode, "seed": self._seed, "actions": actions}
+
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        self.episode = state["episode"]
+        self.reset(seed=state["seed"])
+        for action in state["actions"]:
+            self._move(action)
+
+    def get_state(self) -> dict[str, Any]:
+        return self.state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+
+class FakeVectorEnv(SyncVectorEnv):
+    """Fake environments in this process, with the two halves of a step that the training loop asks for."""
+
+    def __init__(self, num_envs: int = 1, **options: Any) -> None:
+        makers = [functools.partial(PixelFakeEnv, **options)] * num_envs
+        super().__init__(makers, autoreset_mode=AutoresetMode.DISABLED)
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self._sent = actions
+
+    def step_wait(self) -> Any:
+        return self.step(self._sent)
+
+
+def reset_fake_episodes(venv: Any, episodes: Sequence[int], done: np.ndarray, seed: int) -> Any:
+    """The contract of ``envs.reset_episodes``, without the simulators."""
+    venv.set_attr("episode", [int(episode) for episode in episodes])
+    seeds = [derive_seed(seed, "fake", int(episode)) for episode in episodes]
+    return venv.reset(seed=seeds, options={"reset_mask": np.array(done, bool)})
+
+
+FAKE_MASKER_INFO = MaskerInfo(name="none", variant="none", fingerprint="0" * 64)

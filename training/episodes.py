@@ -1,0 +1,121 @@
+"""Episodes: one being collected, and the immutable file a finished one becomes."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.files import atomic_path
+
+_NAME = re.compile(r"episode_(\d{10})_(\d+)\.npz")
+# Masked frames shrink 12 to 80 times at level 1, for 30 ms of an episode of 500; level 6 takes twice that.
+_LEVEL = 1
+#: What reading a damaged archive raises.
+DAMAGE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass
+class Episode:
+    """A finished episode of T decisions.
+
+    Attributes:
+        index: number of the episode in the run.
+        frames: uint8 (T + 1, 3, H, W), masked single frames; frame t is what decision t was made on.
+        action: float32 (T, A).
+        reward: float32 (T,).
+        discount: float32 (T,), 0 where the episode terminated, else 1.
+    """
+
+    index: int
+    frames: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    discount: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    @property
+    def name(self) -> str:
+        """File name of the episode."""
+        return f"episode_{self.index:010d}_{len(self)}.npz"
+
+    @property
+    def total_reward(self) -> float:
+        """Undiscounted return."""
+        return float(self.reward.sum(dtype=np.float64))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the four arrays by name."""
+        return {name: getattr(self, name) for name in ("frames", "action", "reward", "discount")}
+
+    def save(self, directory: Path) -> None:
+        """Write the episode atomically into ``directory``; ``numpy.load`` reads it without pickle."""
+        with (
+            atomic_path(directory / self.name) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive,
+        ):
+            for name, array in self.arrays().items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+
+    @staticmethod
+    def load(path: Path) -> Episode:
+        """Read an episode file.
+
+        Raises:
+            one of ``DAMAGE``: the file is missing, truncated, altered or holds something else.
+        """
+        found = _NAME.fullmatch(path.name)
+        if found is None:
+            raise ValueError(f"{path.name} is not the name of an episode")
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in ("frames", "action", "reward", "discount")}
+        episode = Episode(index=int(found[1]), **arrays)
+        lengths = {len(episode.frames) - 1, len(episode.action), len(episode.reward), len(episode.discount)}
+        if lengths != {int(found[2])}:
+            raise ValueError(f"{path.name} holds arrays of other lengths: {sorted(lengths)}")
+        return episode
+
+
+@dataclass
+class OpenEpisode:
+    """An episode being collected; lists grow by one per decision, ``frames`` is one ahead."""
+
+    index: int
+    frames: list[np.ndarray]
+    action: list[np.ndarray] = field(default_factory=list)
+    reward: list[float] = field(default_factory=list)
+    discount: list[float] = field(default_factory=list)
+
+    def close(self) -> Episode:
+        """Return what has been collected as arrays."""
+        shape = (len(self.reward), -1)
+        return Episode(
+            index=self.index,
+            frames=np.stack(self.frames),
+            action=np.asarray(self.action, np.float32).reshape(shape if self.reward else (0, 0)),
+            reward=np.asarray(self.reward, np.float32),
+            discount=np.asarray(self.discount, np.float32),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the collected arrays and the index."""
+        return {"index": self.index, **self.close().arrays()}
+
+    @staticmethod
+    def from_state(state: dict[str, Any]) -> OpenEpisode:
+        """Return the episode that ``state_dict`` described."""
+        return OpenEpisode(
+            index=int(state["index"]),
+            frames=list(state["frames"]),
+            action=list(state["action"]),
+            reward=[float(value) for value in state["reward"]],
+            discount=[float(value) for value in state["discount"]],
+        )

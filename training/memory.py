@@ -1,0 +1,35 @@
+"""How much memory this machine can still give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_LIMITS = (  # (limit, usage) of the control group, version 2 and 1
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (
+        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ),
+)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # absent on this system, or "max"
+        return None
+
+
+def available_memory() -> int | None:
+    """Return the bytes of memory available to this process, or None where that cannot be told."""
+    found = []
+    try:
+        meminfo = Path("/proc/meminfo").read_text().splitlines()
+        found += [int(line.split()[1]) * 1024 for line in meminfo if line.startswith("MemAvailable:")]
+    except OSError:
+        pass
+    for limit, usage in _LIMITS:
+        total, used = _number(limit), _number(usage)
+        if total is not None and used is not None:
+            found.append(max(total - used, 0))
+    return min(found, default=None)
