@@ -10,10 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from common.devices import resolve_device
 from common.errors import ConfigError, InputError
 from common.files import atomic_directory, read_json, write_json
 from samg.baselines import BASELINES, BaselineMasker
-from samg.build import LoadedNetworks, choose_rules, load_networks, resolve_device
+from samg.build import LoadedNetworks, choose_rules, load_networks
 from samg.fitting import Fit
 from samg.map_prompt import build_map_prompt
 from samg.masker import SamGMasker, Weights
@@ -108,7 +109,7 @@ def load_samg_masker(directory: Path, device: str | torch.device, weights: Weigh
     except (KeyError, TypeError, ConfigError) as error:
         raise InputError(f"{directory / RECORD} is damaged ({error}).", _AGAIN) from error
     reference = Reference.restore(directory / "reference")
-    target = resolve_device(device)
+    target = resolve_device(str(device))
     tensors = _read_tensors(directory / _TENSORS, target)
 
     loaded = load_networks(variant, target, weights or path, options.encoders, settings)

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from common.errors import ConfigError, ResourceError, unknown_choice
+from common.devices import resolve_device
+from common.errors import ConfigError, unknown_choice
 from common.files import sha256_file
 from common.paths import resolve
 from samg.baselines import BASELINES, BaselineMasker
@@ -128,7 +129,7 @@ def build_masker(
     parsed = SamgOptions.parse(options, also=known.settings)
     parsed.select_encoders(known.encoders)
     return MaskerBuilder(
-        variant, resolve_device(device), _plain_weights(weights), choose_rules(compat), parsed, settings
+        variant, resolve_device(str(device)), _plain_weights(weights), choose_rules(compat), parsed, settings
     )
 
 
@@ -141,24 +142,6 @@ def _plain_weights(weights: Any) -> Weights:
 def choose_rules(compat: bool) -> Rules:
     """Return the published rules or the fixed ones."""
     return CompatRules() if compat else FixedRules()
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """Return the device of that name; ``auto`` is the first GPU, else the CPU.
-
-    Raises:
-        ConfigError: there is no such kind of device.
-        ResourceError: this machine has none.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f"Unknown device '{device}'.", "Use cpu, cuda, cuda:0, ... or auto.") from error
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ResourceError(f"Device '{device}' does not exist here.", "Use device=cpu or device=auto.")
-    return found
 
 
 def load_networks(

@@ -224,7 +224,7 @@ def test_networks_are_loaded_once_and_only_when_fitting(monkeypatch):
         (lambda: build_masker("tiny", encoders=3), ConfigError, "list of names"),
         (lambda: build_masker("none", passes=2), ConfigError, "no setting 'passes'"),
         (lambda: build_masker("groundtruth", compat=True), ConfigError, "no setting 'compat'"),
-        (lambda: build_masker("tiny", device="gpu0"), ConfigError, "Unknown device"),
+        (lambda: build_masker("tiny", device="gpu0"), ConfigError, "device=gpu0"),
         (lambda: build_masker("tiny", device="cuda:99"), ResourceError, "cuda:99"),
     ],
 )
