@@ -97,8 +97,10 @@ def run_worker(
     index: int, maker: Callable[[], gymnasium.Env], pipe: Any, parent_pipe: Any, *rest: Any
 ) -> None:
     """Run one environment in this process until it is told to close (the worker of ``ProcessVectorEnv``)."""
-    # Ctrl-C reaches the whole process group; the main process decides when the workers end.
+    # Ctrl-C and a scheduler's SIGTERM reach the whole process group. The main process finishes its step and
+    # saves; the workers end when it closes their pipes, or when it is gone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Mesa's software renderer would start a thread per core in every worker, which costs a third more CPU.
     os.environ.setdefault("LP_NUM_THREADS", "0")
     try:

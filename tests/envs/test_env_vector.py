@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 
 import gymnasium
 import numpy as np
@@ -28,7 +29,7 @@ def make_broken(message):
 
 
 class FailingEnv(gymnasium.Env):
-    """No simulator: the first reset works, the second raises, a step ends the process."""
+    """No simulator: the first reset works, the second raises, a positive action ends the process."""
 
     observation_space = gymnasium.spaces.Dict({"pixels": gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8)})
     action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -41,7 +42,9 @@ class FailingEnv(gymnasium.Env):
         return {"pixels": np.zeros((8, 8, 3), np.uint8)}, {}
 
     def step(self, action):
-        os._exit(17)
+        if action[0] > 0:
+            os._exit(17)
+        return {"pixels": np.ones((8, 8, 3), np.uint8)}, 0.0, False, False, {}
 
 
 def fail_in_worker(main_process):
@@ -139,9 +142,15 @@ def test_an_error_of_a_reset_arrives_whole():
     venv.close()
 
 
-def test_a_worker_that_dies_is_a_resource_error():
-    venv = ProcessVectorEnv([FailingEnv])
-    venv.reset(seed=[0])
+def test_workers_outlive_signals_and_a_dead_one_is_a_resource_error():
+    venv = ProcessVectorEnv([FailingEnv] * 2)
+    venv.reset(seed=[0, 1])
+    for (
+        process
+    ) in venv.processes:  # signals to the whole group do not end the workers; the caller saves first
+        os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, signal.SIGINT)
+    assert venv.step(np.zeros((2, 1), np.float32))[0]["pixels"].all()
     with pytest.raises(ResourceError, match="exit code 17"):
-        venv.step(np.zeros((1, 1), np.float32))
-    assert venv.closed
+        venv.step(np.array([[0], [1]], np.float32))
+    assert venv.closed and not any(process.is_alive() for process in venv.processes)
