@@ -7,8 +7,6 @@ boolean masks, which makes the host wait for the device; here the same numbers a
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
@@ -19,20 +17,6 @@ GRID = 64
 LOW_RES = 4 * GRID
 PROMPT_FRAME = 1024
 """Prompts are expressed in a frame whose long side has this many pixels, whatever size the encoder sees."""
-
-
-class SamOutput(NamedTuple):
-    """Masks of one decoder pass.
-
-    Attributes:
-        logits: float (N, 3, H, W) mask logits at image size; positive is foreground.
-        iou: float (N, 3) predicted quality of each mask.
-        low_res: float (N, 3, L, L) the same logits at the decoder's resolution (L = 256 for SAM).
-    """
-
-    logits: Tensor
-    iou: Tensor
-    low_res: Tensor
 
 
 def build_prompt_encoder() -> PromptEncoder:

@@ -12,8 +12,9 @@ from common.errors import unknown_choice
 from common.masking import check_frames
 from efficientvit import decoder as sam_decoder
 from efficientvit.backbone import VARIANTS
-from efficientvit.decoder import LOW_RES, PROMPT_FRAME, SamOutput
+from efficientvit.decoder import LOW_RES, PROMPT_FRAME
 from efficientvit.neck import ImageEncoder
+from efficientvit.output import SamOutput
 from efficientvit.resize import (
     composed_resize,
     longest_side_shape,

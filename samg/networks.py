@@ -1,4 +1,4 @@
-"""What the SAM-G pipeline asks of its networks; implemented by ``paper`` (full size) and ``tiny`` (embedded)."""
+"""What the SAM-G pipeline asks of its networks; ``paper`` (full size) and ``tiny`` (embedded) provide it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from efficientvit.decoder import SamOutput
+from efficientvit.output import SamOutput
 
 
 class Encoded(NamedTuple):
@@ -31,7 +31,7 @@ class SamgNetworks(Protocol):
         ...
 
     def similarity_operator(self, encoder: str, size: int) -> Tensor:
-        """Return U, float (size, G_e), so that ``U @ S @ U.T`` is a (G_e, G_e) map S at (size, size) pixels."""
+        """Return U, float (size, G_e): ``U @ S @ U.T`` is a (G_e, G_e) map S at (size, size) pixels."""
         ...
 
     def decode(

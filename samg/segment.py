@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from efficientvit.decoder import SamOutput
+from efficientvit.output import SamOutput
 from samg.networks import SamgNetworks
 from samg.prompts import add_point, frame_prompts, mask_boxes
 from samg.rules import Rules
@@ -99,7 +99,7 @@ def refining_pass(
         last: whether this is the third pass.
     """
     size = (similarity.shape[-2], similarity.shape[-1])
-    boxes, empty = mask_boxes(before.masks, rules.fallback_box(size, similarity.device))
+    boxes, empty = mask_boxes(before.masks, rules.fallback_box(size))
     negative = rules.last_negative if last else rules.box_negative
     points, labels = add_point(before.points, before.labels, *negative(similarity[:, 0], boxes, empty))
     output = networks.decode(embedding, size, points, labels, boxes=boxes, mask_inputs=before.low_res)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from efficientvit.decoder import SamOutput
+from efficientvit.output import SamOutput
 from samg.networks import Encoded
 
 
