@@ -65,9 +65,9 @@ class CompatRules:
         cropped = similarity[:, : height - 1, : width - 1]
         return prompts.lowest_points(cropped)
 
-    def fallback_box(self, size: tuple[int, int], device: torch.device) -> Tensor:
+    def fallback_box(self, size: tuple[int, int]) -> prompts.Box:
         """Use [1, 1, 83, 83] at 84 pixels."""
-        return torch.tensor([1.0, 1.0, size[1] - 1.0, size[0] - 1.0], device=device)
+        return 1.0, 1.0, size[1] - 1.0, size[0] - 1.0
 
     def box_negative(self, similarity: Tensor, boxes: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
         """Leave out the box's last row and column; an empty window gives (0, 0), labelled negative."""

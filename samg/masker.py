@@ -225,8 +225,8 @@ class SamGMasker:
     def _mask_chunk(self, frames: Tensor, valid: int) -> Tensor:
         _, done = self._run(frames)
         empty = torch.stack([~one.masks[:valid].flatten(1).any(1) for one in done]).sum(1)
-        self._counts[0] += valid
-        self._counts[1:] += empty
+        self._counts[0].add_(valid)
+        self._counts[1:].add_(empty)
         return resolve_empty(done, self.options.on_empty)[:valid]
 
     def _fingerprint(self) -> str:

@@ -44,12 +44,15 @@ def lowest_points(maps: Tensor, window: Tensor | None = None) -> Tensor:
     return pixel_points(maps.flatten(1).argmin(-1), maps.shape[-1])
 
 
-def mask_boxes(masks: Tensor, fallback: Tensor) -> tuple[Tensor, Tensor]:
+Box = tuple[float, float, float, float]
+
+
+def mask_boxes(masks: Tensor, fallback: Box) -> tuple[Tensor, Tensor]:
     """Return the tight box of each mask.
 
     Args:
         masks: bool (N, H, W).
-        fallback: float (4,), the box of an empty mask.
+        fallback: the box of an empty mask; numbers, since a tensor would have to be copied to the device.
 
     Returns:
         boxes: float (N, 4), x0 y0 x1 y1, the first and the last pixel, both inside.
@@ -66,8 +69,8 @@ def mask_boxes(masks: Tensor, fallback: Tensor) -> tuple[Tensor, Tensor]:
         torch.where(rows, y, -1).amax(1),
     )
     empty = ~rows.any(dim=1)
-    boxes = torch.where(empty[:, None], fallback, torch.stack(sides, dim=1).float())
-    return boxes, empty
+    boxes = [torch.where(empty, value, side) for value, side in zip(fallback, sides, strict=True)]
+    return torch.stack(boxes, dim=1).float(), empty
 
 
 def box_windows(boxes: Tensor, size: tuple[int, int], end_inside: bool) -> Tensor:
@@ -102,7 +105,7 @@ def frame_prompts(maps: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
     positive = highest_points(maps)
     points = torch.cat((positive[:, :1], negative[:, None], positive[:, 1:]), dim=1)
     labels = torch.full(points.shape[:2], POSITIVE, device=maps.device, dtype=torch.int64)
-    labels[:, 1] = NEGATIVE
+    labels[:, 1].fill_(NEGATIVE)
     return points, labels
 
 

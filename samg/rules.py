@@ -35,8 +35,8 @@ class Rules(Protocol):
         """Return float (N, 2): the point least like the target, anywhere in maps (N, H, W)."""
         ...
 
-    def fallback_box(self, size: tuple[int, int], device: torch.device) -> Tensor:
-        """Return float (4,): the box that stands in for that of an empty mask."""
+    def fallback_box(self, size: tuple[int, int]) -> prompts.Box:
+        """Return the box that stands in for that of an empty mask."""
         ...
 
     def box_negative(self, similarity: Tensor, boxes: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,9 +70,9 @@ class FixedRules:
         """Search every pixel."""
         return prompts.lowest_points(similarity)
 
-    def fallback_box(self, size: tuple[int, int], device: torch.device) -> Tensor:
+    def fallback_box(self, size: tuple[int, int]) -> prompts.Box:
         """Use the whole frame."""
-        return torch.tensor([0.0, 0.0, size[1] - 1.0, size[0] - 1.0], device=device)
+        return 0.0, 0.0, size[1] - 1.0, size[0] - 1.0
 
     def box_negative(self, similarity: Tensor, boxes: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
         """Search the box, its last row and column included; an empty mask adds no point."""

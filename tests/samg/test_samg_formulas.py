@@ -185,14 +185,14 @@ def test_third_negative_is_a_duplicate_in_compat_only():
 def test_boxes_touch_the_first_and_last_pixel(rng):
     masks = torch.rand(20, 12, 12, generator=rng) > 0.97
     masks[0] = False
-    fallback = FixedRules().fallback_box((12, 12), torch.device("cpu"))
+    fallback = FixedRules().fallback_box((12, 12))
     boxes, empty = prompts.mask_boxes(masks, fallback)
     for mask, box, none in zip(masks, boxes, empty, strict=True):
         y, x = np.nonzero(mask.numpy())
         assert bool(none) == (len(x) == 0)
         expected = [x.min(), y.min(), x.max(), y.max()] if len(x) else [0, 0, 11, 11]
         assert box.tolist() == expected
-    assert CompatRules().fallback_box((84, 84), torch.device("cpu")).tolist() == [1, 1, 83, 83]
+    assert CompatRules().fallback_box((84, 84)) == (1, 1, 83, 83)
 
 
 def test_first_prompts_are_target_background_parts():

@@ -2,16 +2,15 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 
 from common.errors import ConfigError, InputError, NonFiniteError, ResourceError, SamgError
+from efficientvit.output import SamOutput
 from samg import SamGMasker, SamgOptions, build_masker, load_masker
 from samg.baselines import GroundTruthMasker
 from samg.reference import Reference
-from samg.rules import FixedRules
-from samg.segment import Pass, best_masks, resolve_empty, segment, weighted_masks
+from samg.segment import Pass, best_masks, resolve_empty, weighted_masks
 from tests.support.fake_networks import FakeNetworks
 from tests.support.maskers import fake_reference, register_fake, scenes
 from tests.support.scenes import scene
@@ -120,24 +119,22 @@ def test_empty_masks_are_counted_per_pass(monkeypatch):
     assert counts["empty_share"] == 1
 
 
-def test_empty_first_mask_gives_whole_frame_box_and_no_point():
-    networks, (frames, _) = FakeNetworks(), scenes(2)
-    encoded = networks.encode(frames)
-    similarity = torch.rand(2, 1, 48, 48)
-    done = segment(
-        networks, encoded.embedding, similarity, torch.tensor([-50.0, 0.0, -50.0]), FixedRules(), 2
-    )
-    assert not done[0].masks.any() or done[1].labels[0, -1] == 0
-    empty = ~done[0].masks.flatten(1).any(1)
-    for index in range(2):
-        if empty[index]:
-            assert done[1].boxes[index].tolist() == [0, 0, 47, 47]
-            assert done[1].labels[index, -1] == -1
+def test_empty_first_mask_gives_whole_frame_box_and_no_point(monkeypatch):
+    masker, (frames, _) = fitted(passes=2), scenes(2)
+    decode = masker.networks.decode
+
+    def blind_to_the_second(embedding, size, points, labels, boxes=None, mask_inputs=None):
+        found = decode(embedding, size, points, labels, boxes, mask_inputs)
+        return found._replace(logits=torch.cat((found.logits[:1], torch.zeros_like(found.logits[1:]))))
+
+    monkeypatch.setattr(masker.networks, "decode", blind_to_the_second)
+    second = masker.explain(frames).passes[1]
+    assert second.labels[:, -1].tolist() == [0, -1]
+    assert second.boxes[0].tolist() != [0, 0, 47, 47]
+    assert second.boxes[1].tolist() == [0, 0, 47, 47]
 
 
 def test_weighted_and_best_masks():
-    from efficientvit.decoder import SamOutput
-
     output = SamOutput(
         torch.randn(2, 3, 6, 6), torch.tensor([[0.1, 0.9, 0.2], [0.3, 0.2, 0.1]]), torch.randn(2, 3, 4, 4)
     )
@@ -308,7 +305,7 @@ def test_errors_are_the_projects_own():
 class HostSync(torch.utils._python_dispatch.TorchDispatchMode):
     """Fails on what makes the host wait for the device or on shapes that depend on data."""
 
-    forbidden = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique")
+    forbidden = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique", "lift_fresh")
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
@@ -323,5 +320,11 @@ def test_masking_never_waits_for_the_device(options):
     masker, (frames, _) = fitted(**options), scenes(3)
     with HostSync():
         masker.mask(frames)
-    with pytest.raises(AssertionError, match="synchronises"), HostSync():
-        float(np.pi * torch.ones(1)[0])
+
+
+@pytest.mark.parametrize(
+    "waiting", [lambda x: float(x[0]), lambda x: x[x > 0], lambda x: x + torch.tensor([1.0])]
+)
+def test_waiting_for_the_device_would_be_noticed(waiting):
+    with pytest.raises(AssertionError), HostSync():
+        waiting(torch.ones(2))
