@@ -1,0 +1,55 @@
+"""From a checkpoint to the file that ships: half-precision weights and the record of how they were made."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from common.files import atomic_path, sha256_file, write_json
+from samg.tiny import ARCHITECTURE, TinyNetworks
+
+
+def storable(networks: TinyNetworks) -> dict[str, torch.Tensor]:
+    """Return the state dict with float16 weights; batch-norm statistics and map calibration stay float32."""
+    exact = ("running_mean", "running_var", "map_scale", "map_offset", "frequencies")
+    return {
+        key: (value if key.endswith(exact) or not value.is_floating_point() else value.half())
+        .detach()
+        .cpu()
+        .contiguous()
+        for key, value in networks.state_dict().items()
+    }
+
+
+def export_weights(networks: TinyNetworks, path: Path, made_by: dict[str, Any]) -> dict[str, Any]:
+    """Write ``path`` (safetensors) and its record beside it (JSON).
+
+    Args:
+        networks: trained, not fused.
+        path: ends in ``.safetensors``.
+        made_by: command, seed, steps and the like.
+
+    Returns:
+        The record, with the file's SHA-256 and the library versions.
+    """
+    with atomic_path(path) as temporary:
+        save_file(storable(networks), temporary, metadata={"architecture": ARCHITECTURE, "format": "pt"})
+    packages = ("torch", "numpy", "mujoco", "dm_control", "opencv-python-headless", "safetensors")
+    record = {
+        "architecture": ARCHITECTURE,
+        "sha256": sha256_file(path),
+        "bytes": path.stat().st_size,
+        "parameters": sum(parameter.numel() for parameter in networks.parameters()),
+        "made": datetime.now(UTC).date().isoformat(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+        **made_by,
+    }
+    write_json(path.with_suffix(".json"), record)
+    return record

@@ -1,0 +1,223 @@
+"""Pretraining: seeded pictures, exact labels, formulas against brute force, resuming, bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from common.errors import ConfigError, InputError
+from samg.pretraining.backgrounds import background
+from samg.pretraining.composites import RANDOM_OBJECTS, Banks, Compositor
+from samg.pretraining.data import PART, build_bank, cached_stack, load_domain, save_domain
+from samg.pretraining.loop import Schedule, Trainer
+from samg.pretraining.losses import dice_loss, mask_loss, prototypes, random_pixels
+from samg.pretraining.objects import object_views
+
+
+def domain_arrays(seed: int, two_parts: bool, count: int = 4) -> dict[str, np.ndarray]:
+    """Frames of a coloured square (and a smaller one as second part) on a grey ground."""
+    rng = np.random.default_rng(seed)
+    frames = np.full((count, 84, 84, 3), 90, np.uint8)
+    labels = np.zeros((count, 84, 84), np.uint8)
+    colour = rng.integers(0, 256, 3)
+    for index in range(count):
+        x, y = rng.integers(10, 50, 2)
+        frames[index, y : y + 20, x : x + 12] = colour
+        labels[index, y : y + 20, x : x + 12] = PART
+        if two_parts:
+            frames[index, y : y + 8, x + 14 : x + 22] = 255 - colour
+            labels[index, y : y + 8, x + 14 : x + 22] = PART + 1
+    return {"clean": frames, "labels": labels}
+
+
+@pytest.fixture(scope="module")
+def banks() -> Banks:
+    bank = build_bank(
+        {"one": domain_arrays(0, False), "two": domain_arrays(1, True), "three": domain_arrays(2, False)}
+    )
+    scenes = torch.from_numpy(np.stack([background(0, index) for index in range(3)]))
+    objects = torch.from_numpy(np.stack([object_views(0, index, 3) for index in range(4)]))
+    return Banks(bank, scenes, objects)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_generators_are_functions_of_seed_and_index() -> None:
+    assert np.array_equal(background(3, 5), background(3, 5))
+    assert not np.array_equal(background(3, 5), background(4, 5))
+    assert np.array_equal(object_views(3, 5), object_views(3, 5))
+    views = object_views(0, 1)
+    assert views.shape == (5, 84, 84, 4) and views.dtype == np.uint8
+    assert all((view[..., 3] > 127).sum() >= 8 for view in views)
+
+
+def test_batches_are_seeded_and_shaped(banks: Banks) -> None:
+    compositor = Compositor(banks, 6)
+    one, again, other = (compositor.batch(generator(seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not torch.equal(one.frames, other.frames)
+    c = 3 + RANDOM_OBJECTS
+    assert one.frames.shape == (c + 6, 84, 84, 3) and one.frames.dtype == torch.uint8
+    assert one.reference_masks.shape == (c, 3, 84, 84)
+    assert int(one.classes.min()) >= 0 and int(one.classes.max()) <= c
+    # The reference of the divided domain shows two parts that make up the whole and do not overlap.
+    whole, first, second = one.reference_masks[1]
+    assert torch.equal(whole, first | second) and not (first & second).any() and second.any()
+    assert not one.second[one.classes == 0].any()
+
+
+def test_labels_are_where_the_objects_are(banks: Banks) -> None:
+    """Without rivals and in true colours, the labelled pixels have the colour of the domain's square."""
+    compositor = Compositor(banks, 30)
+    batch = compositor.batch(generator(5))
+    checked = 0
+    for index in range(30):
+        frame = batch.frames[len(batch.reference_masks) + index]
+        if not torch.equal(frame[0, 0], torch.tensor([90, 90, 90], dtype=torch.uint8)):
+            continue  # another mode than the clean one
+        own = int(batch.own[index])
+        seen = (batch.classes[index] == own + 1) & ~batch.second[index]
+        if seen.any():
+            values = frame[seen].float()
+            near = (values - values.median(0).values).abs().amax(1) <= 2
+            assert near.float().mean() > 0.85, "labelled pixels of one square differ in colour"
+            checked += 1
+    assert checked >= 2
+
+
+def test_prototypes_against_brute_force() -> None:
+    features = torch.randn(2, 5, 84, 84)
+    masks = torch.rand(2, 3, 84, 84) < 0.1
+    masks[1, 2] = False
+    found = prototypes(features, masks)
+    for c in range(2):
+        for m in range(3):
+            inside = features[c][:, masks[c, m]]
+            if inside.numel():
+                mean = 0.5 * inside.mean(1) + 0.5 * inside.max(1).values
+                torch.testing.assert_close(found[c, m], mean / mean.norm())
+    assert found.isfinite().all()
+
+
+def test_small_objects_are_pooled_on_a_coarse_grid() -> None:
+    features = torch.randn(1, 5, 42, 42)
+    masks = torch.zeros(1, 1, 84, 84, dtype=torch.bool)
+    masks[0, 0, 11, 21] = True  # a quarter of cell (5, 10)
+    wanted = features[0, :, 5, 10]
+    torch.testing.assert_close(prototypes(features, masks)[0, 0], wanted / wanted.norm())
+
+
+def test_random_pixels_are_inside() -> None:
+    masks = torch.rand(50, 84, 84) < 0.01
+    masks[:, 3, 4] = True
+    index = random_pixels(masks, generator(0))
+    assert masks.flatten(1).gather(1, index.unsqueeze(1)).all()
+    assert len(index.unique()) > 25
+
+
+def test_mask_loss_prefers_the_wanted_object() -> None:
+    mask = torch.zeros(1, 84, 84, dtype=torch.bool)
+    mask[:, 10:40, 10:30] = True
+    rival = torch.zeros_like(mask)
+    rival[:, 50:80, 50:70] = True
+    scores = torch.ones(1, 3)
+
+    def loss(taken: torch.Tensor) -> float:
+        logits = (8.0 * taken.float() - 4).unsqueeze(1).expand(-1, 3, -1, -1)
+        return float(mask_loss(logits, scores, mask, rival)[0])
+
+    ground = torch.zeros_like(mask)
+    ground[:, 50:80, 10:30] = True
+    assert loss(mask) < loss(mask | ground) < loss(mask | rival) < loss(rival)
+    assert float(dice_loss(20 * mask.float() - 10, mask.float())) < 0.01
+
+
+def test_resuming_gives_the_same_curve(banks: Banks, tmp_path: Path) -> None:
+    schedule = Schedule(steps=4, composites=4, decoded=4, save_every=2, warm=0.0)
+    whole = Trainer(banks, schedule, tmp_path / "whole")
+    whole.run(lambda line: None)
+    halted = Trainer(banks, schedule, tmp_path / "parts")
+    halted.networks.train()
+    for _ in range(3):  # stops after the checkpoint of step 2, in the middle of the budget
+        halted._record(halted.train_step())
+        if halted.step == 2:
+            halted.save()
+    resumed = Trainer(banks, schedule, tmp_path / "parts")
+    assert resumed.step == 2
+    resumed.run(lambda line: None)
+    curves = [
+        [
+            [value for key, value in enumerate(line.split(",")) if key != 1]
+            for line in path.read_text().split()
+        ]
+        for path in (tmp_path / "whole" / "curves.csv", tmp_path / "parts" / "curves.csv")
+    ]
+    assert curves[0] == curves[1] and len(curves[0]) == 5
+    for key, value in whole.networks.state_dict().items():
+        assert torch.equal(value, resumed.networks.state_dict()[key]), key
+
+
+def test_foreign_checkpoints_are_refused(banks: Banks, tmp_path: Path) -> None:
+    Trainer(banks, Schedule(steps=4, composites=4), tmp_path).save()
+    with pytest.raises(InputError, match="another seed"):
+        Trainer(banks, Schedule(steps=4, composites=4, seed=1), tmp_path)
+    Trainer(banks, Schedule(steps=9, composites=4), tmp_path)  # a longer budget may continue
+    (tmp_path / "checkpoint.pt").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="cannot be read"):
+        Trainer(banks, Schedule(steps=4, composites=4), tmp_path)
+
+
+def test_unusable_frames_are_named() -> None:
+    good = domain_arrays(0, False)
+    with pytest.raises(InputError, match="without masks"):
+        build_bank({"a": {"clean": good["clean"]}, "b": good})
+    with pytest.raises(InputError, match="Frame 2 of domain 'a' shows 0 pixels"):
+        hidden = {key: value.copy() for key, value in good.items()}
+        hidden["labels"][2] = 0
+        build_bank({"a": hidden, "b": good})
+    with pytest.raises(InputError, match="no frames"):
+        build_bank({"a": {key: value[:0] for key, value in good.items()}, "b": good})
+    with pytest.raises(InputError, match="expected uint8"):
+        build_bank({"a": {"clean": good["clean"][:, :80], "labels": good["labels"]}, "b": good})
+    with pytest.raises(InputError, match="Only 1 domain"):
+        build_bank({"a": good})
+
+
+def test_cached_data_are_read_again(tmp_path: Path) -> None:
+    made = []
+
+    def make(index: int) -> np.ndarray:
+        made.append(index)
+        return np.full((2, 2), index, np.uint8)
+
+    first = cached_stack(tmp_path / "items.npz", 3, make)
+    assert torch.equal(cached_stack(tmp_path / "items.npz", 2, make), first[:2]) and made == [0, 1, 2]
+    save_domain(tmp_path / "domain.npz", domain_arrays(0, True))
+    assert np.array_equal(load_domain(tmp_path / "domain.npz")["labels"], domain_arrays(0, True)["labels"])
+    (tmp_path / "domain.npz").write_bytes(b"PK nothing")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_domain(tmp_path / "domain.npz")
+
+
+def test_command_line_wants_a_budget() -> None:
+    import pretrain
+
+    with pytest.raises(ConfigError, match="budget"):
+        pretrain.parse([])
+    assert pretrain.parse(["--steps", "3", "--domains", "walker", "hopper"]).domains == ["walker", "hopper"]
+
+
+def test_poses_are_seeded_and_labelled() -> None:
+    from envs.pretraining_frames import collect_domain
+
+    one, again = (collect_domain("ball_in_cup", 3, seed=5) for _ in range(2))
+    assert all(np.array_equal(one[key], again[key]) for key in one)
+    assert set(np.unique(one["labels"])) >= {0, 1, PART, PART + 1}
+    build_bank({"a": one, "b": again})
+    with pytest.raises(ConfigError, match="pretraining domain"):
+        collect_domain("unicycle", 3, seed=0)
