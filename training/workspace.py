@@ -104,7 +104,7 @@ class Workspace:
             for guard in (exclusive(self.run_dir), disk_errors(self.run_dir)):
                 cleanup.enter_context(guard)
             stop = cleanup.enter_context(StopSignal())
-            self._start(cleanup, evaluate_first=bool(eval_frames))
+            self._start(cleanup)
             self._evaluate_if_due(stop)
             while train_until(self.agent_steps) and stop.number is None:
                 actions = self._act()
@@ -121,6 +121,8 @@ class Workspace:
             if stop.number is not None:
                 self.logger.print(f"Stopped; saved {path}. To continue: {self.resume_command}")
                 raise SystemExit(stop.exit_code)
+            self.logger.print(f"Trained for {self.agent_steps} decisions; saved {path}.")
+            self.logger.print(f"To evaluate: python locoeval.py --model_dir {self.run_dir} --mode all")
 
     # One step --------------------------------------------------------------------------------------------
 
@@ -212,7 +214,7 @@ class Workspace:
 
     # Beginning, saving, resuming -------------------------------------------------------------------------
 
-    def _start(self, cleanup: contextlib.ExitStack, evaluate_first: bool) -> None:
+    def _start(self, cleanup: contextlib.ExitStack) -> None:
         """Make the replay buffer and the logger, and begin or resume the run."""
         snapshot = self._snapshot_to_resume()
         cfg = self.cfg
@@ -246,7 +248,6 @@ class Workspace:
         self.replay.move_unnamed(self.store.named_episodes())
         if snapshot is None:
             self._begin_episodes(np.ones(self.num_envs, bool))
-            self.evaluation_due = evaluate_first
 
     def _snapshot_to_resume(self) -> Path | None:
         """Return the snapshot to begin from, or None to begin anew, as ``resume`` says."""
