@@ -55,6 +55,13 @@ def test_written_out_gradient_is_that_of_the_losses():
     torch.testing.assert_close(loss_gradient(logits.detach(), target), logits.grad, atol=1e-12, rtol=1e-9)
 
 
+def test_gradient_of_extreme_logits_is_that_of_the_losses():
+    logits = torch.tensor([-200.0, -60.0, -21.0, 21.0, 60.0, 200.0] * 2).requires_grad_()
+    target = torch.tensor([0.0] * 6 + [1.0] * 6)
+    (dice_loss(logits, target) + focal_loss(logits, target)).backward()
+    torch.testing.assert_close(loss_gradient(logits.detach(), target), logits.grad, atol=1e-7, rtol=1e-6)
+
+
 def uncached_loop(networks, identity, groups, generator, iterations):
     """Decode in every iteration, as published, with the same noise."""
     names = [name for group in groups for name in group.encoders]
