@@ -7,6 +7,7 @@ is decoded once, and the two free parameters are fitted to the stored logits: th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ ITERATIONS = 1000
 NOISE = 0.01
 LEARNING_RATE = 1e-3
 ADAM_EPS = 1e-4
+BETAS = (0.9, 0.999)
+WEIGHT_DECAY = 0.01
 _DECODE_AT_ONCE = 8
 
 
@@ -154,9 +157,6 @@ def loss_gradient(logits: Tensor, target: Tensor) -> Tensor:
         logits: float (K,).
         target: float (K,) of 0 and 1.
     """
-    # Beyond 20 the result no longer changes in float32, but its factors become subnormal numbers, with which
-    # a CPU computes some twenty times slower.
-    logits = logits.clamp(-20, 20)
     sign = 2 * target - 1
     towards = sign * logits
     right = towards.sigmoid()
@@ -172,7 +172,8 @@ def loss_gradient(logits: Tensor, target: Tensor) -> Tensor:
 def fit_weights(logits: Tensor, index: Tensor, target: Tensor) -> tuple[Tensor, tuple[float, float]]:
     """Fit the two free weights by AdamW with a cosine schedule, one step per entry of ``index``.
 
-    On the CPU wherever the logits are: the steps are far too small for a GPU.
+    On the CPU wherever the logits are: the steps are far too small for a GPU. AdamW (Loshchilov and Hutter,
+    2019) is written out: for two numbers, ``torch.optim`` would cost seconds of imports at its first step.
 
     Args:
         logits: float (D, 3, H, W), the decoder's masks per distinct prompt set.
@@ -188,15 +189,18 @@ def fit_weights(logits: Tensor, index: Tensor, target: Tensor) -> tuple[Tensor, 
     rows = index.tolist()
     # Only these two differences matter to the free weights: the first mask's weight is what they leave over.
     slopes = masks[:, 1:] - masks[:, :1]
-    with torch.inference_mode(False), torch.no_grad():
-        free = torch.nn.Parameter(torch.full((2,), 1 / 3))
-        optimizer = torch.optim.AdamW([free], lr=LEARNING_RATE, eps=ADAM_EPS)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(rows))
+    with torch.no_grad():
+        free = torch.full((2,), 1 / 3)
+        mean, square = torch.zeros(2), torch.zeros(2)
         first = _loss(mix_weights(free) @ masks[rows[0]], wanted)
-        for row in rows:
-            free.grad = slopes[row] @ loss_gradient(mix_weights(free) @ masks[row], wanted)
-            optimizer.step()
-            schedule.step()
+        for step, row in enumerate(rows):
+            gradient = slopes[row] @ loss_gradient(mix_weights(free) @ masks[row], wanted)
+            rate = LEARNING_RATE * (1 + math.cos(math.pi * step / len(rows))) / 2
+            mean = BETAS[0] * mean + (1 - BETAS[0]) * gradient
+            square = BETAS[1] * square + (1 - BETAS[1]) * gradient**2
+            slope = mean / (1 - BETAS[0] ** (step + 1))
+            spread = (square / (1 - BETAS[1] ** (step + 1))).sqrt()
+            free = free * (1 - rate * WEIGHT_DECAY) - rate * slope / (spread + ADAM_EPS)
         last = _loss(mix_weights(free) @ masks[rows[-1]], wanted)
         return mix_weights(free).to(logits.device), (first, last)
 
