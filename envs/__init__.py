@@ -4,11 +4,16 @@ env = envs.make_env("walker_walk", level="video_hard", source="procedural")
 venv = envs.make_vector_env("walker_walk", num_envs=4)
 """
 
+import contextlib
 import os
 import sys
 
-# torch must be loaded before MuJoCo's OpenGL libraries: the other order can crash (two copies of LLVM).
+# torch must be loaded before MuJoCo's OpenGL libraries: the other order can crash (two copies of LLVM). torch
+# itself loads triton only when it is first needed, which may be long after the first picture was drawn.
 import torch  # noqa: F401
+
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401
 
 if sys.platform.startswith("linux"):
     # MuJoCo reads this once, when it is imported. Every process that makes an environment, spawned workers

@@ -36,12 +36,13 @@ def locate(path: str | os.PathLike[str], what: str) -> Path:
     return existing_file(path, what)
 
 
-def read_rgb(path: str | os.PathLike[str], what: str) -> tuple[np.ndarray, Path]:
+def read_rgb(path: str | os.PathLike[str], what: str, expect_grey: bool = False) -> tuple[np.ndarray, Path]:
     """Read an image completely.
 
     Args:
         path: the file; see ``locate``.
         what: how messages call it, such as "reference image".
+        expect_grey: a grey image needs no notice (masks are grey).
 
     Returns:
         uint8 (H, W, 3) RGB, and the path that was read.
@@ -57,7 +58,7 @@ def read_rgb(path: str | os.PathLike[str], what: str) -> tuple[np.ndarray, Path]
                 check.verify()
             with Image.open(found) as image:
                 image.load()
-                return _to_rgb(image, f"{what} {path}"), found
+                return _to_rgb(image, f"{what} {path}", expect_grey), found
     except UnidentifiedImageError as error:
         raise InputError(f"{what} {path} is not an image.", "Give a PNG or JPEG file.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -66,13 +67,14 @@ def read_rgb(path: str | os.PathLike[str], what: str) -> tuple[np.ndarray, Path]
         raise InputError(f"{what} {path} is damaged ({error}).", "Copy or save it again.") from error
 
 
-def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
+def _to_rgb(image: Image.Image, name: str, expect_grey: bool) -> np.ndarray:
     """Convert any common mode to uint8 (H, W, 3); transparency becomes black."""
     if image.mode == "RGB":
         return np.asarray(image)
     if image.mode == "F":
         raise InputError(f"{name} holds floating-point values.", _CURE)
-    logger.warning("%s is of mode %s; converted to RGB", name, image.mode)
+    if not (expect_grey and image.mode in ("1", "L")):
+        logger.warning("%s is of mode %s; converted to RGB", name, image.mode)
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         if values.max(initial=0) > 255:

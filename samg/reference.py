@@ -70,7 +70,7 @@ class Reference:
         if isinstance(parts, str | os.PathLike):
             parts = (parts,)
         image, image_path = read_rgb(original_image, "reference image")
-        files = [read_rgb(path, "mask image") for path in (masked_image, *parts)]
+        files = [read_rgb(path, "mask image", expect_grey=True) for path in (masked_image, *parts)]
         for pixels, path in files:
             if pixels.shape != image.shape:
                 raise InputError(
@@ -262,5 +262,5 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def _read_mask(path: Path) -> np.ndarray:
-    pixels = read_rgb(path, "mask image")[0]
+    pixels = read_rgb(path, "mask image", expect_grey=True)[0]
     return pixels[..., 0] > 127
