@@ -1,4 +1,4 @@
-"""A pixel task small enough to learn in seconds: steer a green dot onto a red one."""
+"""A pixel task small enough to learn in seconds: steer a green bar onto a red one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from common.seeding import derive_seed
 
 
 class PixelFakeEnv(gymnasium.Env):
-    """Move the cursor by 0.25 x action in [-1, 1]^2; the reward falls from 1 on the target with the distance.
+    """Move the green bar by 0.25 x action, sideways; the closer to the red one, the nearer to 1 the reward.
 
     Args:
         size: frames are uint8 (size, size, 3).
         length: decisions until the episode is truncated.
         terminate_at: decisions until it terminates instead, or None.
-        foreground: put the exact mask of both dots into ``info``.
+        foreground: put the exact mask of both bars into ``info``.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class PixelFakeEnv(gymnasium.Env):
         self.size, self.length, self.terminate_at, self.foreground = size, length, terminate_at, foreground
         pixels = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
         self.observation_space = gymnasium.spaces.Dict({"pixels": pixels})
-        self.action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+        self.action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
         self.episode = 0
         self._seed: int | None = None
         self._actions: list[np.ndarray] = []
@@ -39,12 +39,12 @@ class PixelFakeEnv(gymnasium.Env):
         super().reset(seed=seed)
         self._seed, self._actions = seed, []
         rng = np.random.default_rng([seed or 0, self.episode])
-        self.cursor, self.target = rng.uniform(-0.8, 0.8, (2, 2))
+        self.cursor, self.target = rng.uniform(-0.8, 0.8, 2)
         return self._observe()
 
     def step(self, action: np.ndarray) -> Any:
         self._move(action)
-        reward = 1.0 / (1.0 + float(np.square((self.cursor - self.target) / 0.3).sum()))
+        reward = 1.0 / (1.0 + ((self.cursor - self.target) / 0.1) ** 2)
         time = len(self._actions)
         terminated = self.terminate_at is not None and time >= self.terminate_at
         observation, info = self._observe()
@@ -52,25 +52,25 @@ class PixelFakeEnv(gymnasium.Env):
 
     def _move(self, action: np.ndarray) -> None:
         self._actions.append(np.array(action, np.float32))
-        self.cursor = np.clip(self.cursor + 0.25 * np.clip(action, -1, 1), -1, 1)
+        self.cursor = float(np.clip(self.cursor + 0.25 * float(action[0]), -1, 1))
 
     def _observe(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        cursor, target = self._dot(self.cursor), self._dot(self.target)
+        cursor, target = self._bar(self.cursor), self._bar(self.target)
         frame = np.zeros((self.size, self.size, 3), np.uint8)
         frame[..., 2] = 40
         frame[target, 0] = 255
         frame[cursor, 1] = 255
         return {"pixels": frame}, {"foreground": cursor | target} if self.foreground else {}
 
-    def _dot(self, place: np.ndarray) -> np.ndarray:
-        # Away from the border, so that DrQ-v2's random shifts push neither dot out of sight.
-        centre = (self.size - 1) / 2 + place * (self.size / 2 - 6)
-        near = np.abs(np.arange(self.size)[None] - centre[:, None]) < 2
-        return near[1][:, None] & near[0][None, :]
+    def _bar(self, place: float) -> np.ndarray:
+        # Away from the border, so that DrQ-v2's random shifts push no bar out of sight.
+        centre, pixels = (self.size - 1) / 2, np.arange(self.size)
+        columns = np.abs(pixels - centre - place * (self.size / 2 - 6)) < 2
+        return (np.abs(pixels - centre) < 6)[:, None] & columns[None, :]
 
     @property
     def state(self) -> dict[str, Any]:
-        actions = np.array(self._actions, np.float32).reshape(-1, 2)
+        actions = np.array(self._actions, np.float32).reshape(-1, 1)
         return {"episode": self.episode, "seed": self._seed, "actions": actions}
 
     @state.setter

@@ -59,7 +59,7 @@ def make_run(
     options = {"feature_dim": 8, "hidden_dim": 16, "num_expl_steps": 30, "stddev_schedule": 0.3} | (
         agent or {}
     )
-    learner = DrQV2Agent((3 * cfg["frame_stack"], size, size), (2,), seed=cfg.get("seed", 0), **options)
+    learner = DrQV2Agent((3 * cfg["frame_stack"], size, size), (1,), seed=cfg.get("seed", 0), **options)
     console = Console(file=io.StringIO())
     evaluate = lambda agent, step: {"episode_return": float(step)}  # noqa: E731
     return Workspace(
@@ -408,7 +408,7 @@ def returns(agent: DrQV2Agent | None, episodes: int = 20) -> np.ndarray:
         stack = FrameStack(1, 1, obs["pixels"].shape)
         stacked, total, over = stack.reset(obs["pixels"][None]), 0.0, False
         while not over:
-            action = rng.uniform(-1, 1, 2) if agent is None else agent.act(stacked, 10**6, eval_mode=True)[0]
+            action = rng.uniform(-1, 1, 1) if agent is None else agent.act(stacked, 10**6, eval_mode=True)[0]
             obs, reward, terminated, truncated, _ = env.step(action)
             stacked, total, over = stack.push(obs["pixels"][None]), total + reward, terminated or truncated
         found.append(total)
@@ -416,23 +416,21 @@ def returns(agent: DrQV2Agent | None, episodes: int = 20) -> np.ndarray:
 
 
 def learn(run_dir: Path, decisions: int, seed: int = 0) -> float:
-    """Train on the dots and return how many times the random policy's mean return the agent reaches."""
-    agent = {
-        "lr": 1e-3, "feature_dim": 32, "hidden_dim": 128, "critic_target_tau": 0.02, "num_expl_steps": 300,
-        "stddev_schedule": "linear(1.0,0.1,500)",
-    }  # fmt: skip
-    run = make_run(
-        run_dir, agent, {"length": 20}, action_repeat=1, num_train_frames=decisions, num_seed_frames=300,
-        frame_stack=1, batch_size=64, nstep=1, discount=0.9, eval_every_frames=0, snapshot_every_frames=0, update_every_steps=1, seed=seed,
-    )  # fmt: skip
+    """Train on the bars and return how many times the random policy's mean return the agent reaches."""
+    agent = {"lr": 5e-4, "feature_dim": 32, "hidden_dim": 128, "critic_target_tau": 0.02}
+    agent |= {"num_expl_steps": 300, "stddev_schedule": "linear(1.0,0.1,500)"}
+    cfg = {"action_repeat": 1, "num_train_frames": decisions, "num_seed_frames": 300, "update_every_steps": 1}
+    cfg |= {"frame_stack": 1, "batch_size": 32, "nstep": 1, "discount": 0.8, "seed": seed}
+    cfg |= {"eval_every_frames": 0, "snapshot_every_frames": 0}
+    run = make_run(run_dir, agent, {"length": 20}, **cfg)
     run.train()
     return float(returns(run.agent).mean() / returns(None).mean())
 
 
 def test_the_agent_learns(tmp_path: Path) -> None:
-    assert learn(tmp_path, 800) > 2.5
+    assert learn(tmp_path, 900) > 2.2
 
 
 @pytest.mark.slow
 def test_the_agent_learns_nearly_all_there_is(tmp_path: Path) -> None:
-    assert learn(tmp_path, 2000) > 4.0
+    assert learn(tmp_path, 2500) > 3.3
