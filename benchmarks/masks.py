@@ -1,6 +1,6 @@
 """Mask quality and obedience of a masker, per domain and benchmark level.
 
-    SAMG_DATA=... python benchmarks/masks.py --masker tiny --frames 24 --out runs/masks
+    SAMG_DATA=... python -m benchmarks.masks --masker tiny --frames 24 --out runs/masks
 
 The frames come from environments with the simulator's exact foreground; a third of the poses comes from
 noise, the others are like those of trained policies; pretraining uses other seeds. Controls ask whether the
@@ -60,7 +60,8 @@ def collect(domain: str, level: str, count: int, seed: int, data_dir: str | None
     rng = counter_rng(seed, f"benchmark/{domain}/{level}")
     name = domain, {"ball_in_cup": "catch"}.get(domain, task.split("_")[-1])
     stream = poses(domain, suite.load(*name, task_kwargs={"random": seed + 7}), rng)
-    frames, masks = [], []
+    frames: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
     tried = 0
     while len(frames) < count and tried < 20 * count:
         if tried % 3 == 0:
@@ -231,7 +232,7 @@ def parse() -> argparse.Namespace:
 
 def build(name: str, weights: str | None, ref: Reference, **options: Any) -> Any:
     """Fit a masker to a reference."""
-    given = {"weights": weights} if weights else {}
+    given: dict[str, Any] = {"weights": weights} if weights else {}
     return build_masker(name, **given, **options).fit(ref)
 
 

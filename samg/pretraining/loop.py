@@ -29,9 +29,12 @@ from samg.pretraining.losses import (
     nothing_prompts,
 )
 from samg.prompts import box_windows, lowest_points, mask_boxes
-from samg.tiny import ARCHITECTURE, SIZE, TinyNetworks
+from samg.tiny import ARCHITECTURE, TinyNetworks
+from samg.tiny_modules import SIZE
 
 log = logging.getLogger(__name__)
+
+WHOLE_FRAME = (0.0, 0.0, SIZE - 1.0, SIZE - 1.0)  # the box of an empty mask, as in the pipeline's fixed rules
 
 
 @dataclass(frozen=True)
@@ -170,10 +173,9 @@ class Trainer:
         masks = None
         if draw[0] < 0.1:  # the named option: the map as mask prompt of the first pass
             masks = (10 * (average - 0.5)).unsqueeze(1)
-        fallback = points.new_tensor([1.0, 1.0, SIZE - 1.0, SIZE - 1.0])
         boxes = None
         if draw[1] < 0.06:
-            boxes, _ = mask_boxes(wanted, fallback)
+            boxes, _ = mask_boxes(wanted, WHOLE_FRAME)
         losses, iou = [], embedding.new_zeros(())
         for number in range(passes):
             output = self.networks.decode(embedding, (SIZE, SIZE), points, labels, boxes, masks)
@@ -182,7 +184,7 @@ class Trainer:
             logits = output.logits.detach().float()
             best = output.iou.argmax(1).view(-1, 1, 1, 1).expand(-1, 1, SIZE, SIZE)
             masks = logits.mean(1, True) if number == 0 else logits.gather(1, best)
-            boxes, _ = mask_boxes(masks[:, 0] > 0, fallback)
+            boxes, _ = mask_boxes(masks[:, 0] > 0, WHOLE_FRAME)
             negative = lowest_points(average, box_windows(boxes, (SIZE, SIZE), end_inside=True))
             points = torch.cat([points, negative.unsqueeze(1)], 1)
             # The boxed worst pixel may lie in the object itself where the box is full of it.
