@@ -107,7 +107,7 @@ class Logger:
         self.console = console or Console(highlight=False)
         self._total, self._interval = total_steps, interval
         self._began, self._first_step = time.monotonic(), max(resume_step, 0)
-        self._last_line, self._note = time.monotonic(), ""
+        self._last_line, self._line_step, self._note = time.monotonic(), self._first_step, ""
         self._bar: tuple[Progress, TaskID] | None = None
         if self.console.is_terminal:
             columns = (
@@ -149,8 +149,8 @@ class Logger:
             return
         now = time.monotonic()
         if now - self._last_line >= self._interval:
-            self._last_line = now
-            rate = self.rate(agent_steps)
+            rate = (agent_steps - self._line_step) / max(now - self._last_line, 1e-9)
+            self._last_line, self._line_step = now, agent_steps
             self.print(f"{agent_steps}/{self._total} decisions, {rate:.1f} per second, {self._note}")
 
     def rate(self, agent_steps: int) -> float:
