@@ -10,8 +10,15 @@ help: ## list the commands
 setup: ## install everything into .venv (seconds when it is there already)
 	@bash setup/install.sh
 
+FIRST_RUN := runs/first_run
+
 train: setup ## train a small masked agent, evaluate it, show a table and a picture
-	@$(PYTHON) setup/first_run.py
+	$(PYTHON) train.py masker=tiny batch_size=64 num_train_frames=4000 num_seed_frames=1000 \
+	  agent.num_expl_steps=500 hydra.run.dir=$(FIRST_RUN)
+	$(PYTHON) locoeval.py --model_dir $(FIRST_RUN) --mode train color_hard video_hard \
+	  --background-source procedural --episodes 2 --random-baseline --overwrite
+	@echo "This run checks the installation. Learning to walk takes about 500,000 decisions, not 2,000:"
+	@echo "  $(PYTHON) train.py task=walker_walk masker=tiny"
 
 test: setup ## run the tests (at most 10 minutes on 2 cores)
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not slow and not gpu" tests
