@@ -1,5 +1,6 @@
 # Two commands are enough: `make train` and `make test`. Both set everything up first.
-PYTHON := .venv/bin/python
+# Not PYTHON: that names the interpreter from which setup/install.sh makes .venv.
+VENV := .venv/bin/python
 export MUJOCO_GL ?= egl
 
 .PHONY: help setup train test test-all check format lint types pins bench clean
@@ -10,21 +11,22 @@ help: ## list the commands
 setup: ## install everything into .venv (seconds when it is there already)
 	@bash setup/install.sh
 
-FIRST_RUN := runs/first_run
+# A folder of its own for every call: nothing is resumed, nothing is overwritten.
+FIRST_RUN := runs/first_run_$(shell date +%Y%m%d_%H%M%S)
 
 train: setup ## train a small masked agent, evaluate it, show a table and a picture
-	$(PYTHON) train.py masker=tiny batch_size=64 num_train_frames=4000 num_seed_frames=1000 \
+	$(VENV) train.py masker=tiny batch_size=64 num_train_frames=4000 num_seed_frames=1000 \
 	  agent.num_expl_steps=500 hydra.run.dir=$(FIRST_RUN)
-	$(PYTHON) locoeval.py --model_dir $(FIRST_RUN) --mode train color_hard video_hard \
-	  --background-source procedural --episodes 2 --random-baseline --overwrite
+	$(VENV) locoeval.py --model_dir $(FIRST_RUN) --mode train color_hard video_hard \
+	  --background-source procedural --episodes 2 --random-baseline
 	@echo "This run checks the installation. Learning to walk takes about 500,000 decisions, not 2,000:"
-	@echo "  $(PYTHON) train.py task=walker_walk masker=tiny"
+	@echo "  $(VENV) train.py task=walker_walk masker=tiny"
 
 test: setup ## run the tests (at most 10 minutes on 2 cores)
-	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not slow and not gpu" tests
+	$(VENV) -m pytest -n 2 --dist loadfile -m "not slow and not gpu" tests
 
 test-all: setup ## run every test, the slow ones too
-	$(PYTHON) -m pytest -n 2 --dist loadfile tests
+	$(VENV) -m pytest -n 2 --dist loadfile tests
 
 check: setup lint types test ## ruff, mypy and the tests
 
@@ -40,10 +42,10 @@ format: ## format and mend what ruff can
 	.venv/bin/ruff check --fix .
 
 pins: ## write the installed versions into setup/constraints.txt
-	@{ head -2 setup/constraints.txt; $(PYTHON) -m uv pip freeze --python $(PYTHON) | grep -v -E '^(nvidia-|cuda-|triton|uv=|setuptools|pip=|-e |samg)'; } > setup/.pins && mv setup/.pins setup/constraints.txt
+	@{ head -2 setup/constraints.txt; $(VENV) -m uv pip freeze --python $(VENV) | grep -v -E '^(nvidia-|cuda-|triton|uv=|setuptools|pip=|-e |samg)'; } > setup/.pins && mv setup/.pins setup/constraints.txt
 
 bench: setup ## measure the masker's parts
-	$(PYTHON) benchmarks/masker.py
+	$(VENV) benchmarks/masker.py
 
 clean: ## remove caches (never runs or weights)
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

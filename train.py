@@ -53,6 +53,7 @@ def train(cfg: DictConfig, run_dir: Path) -> None:
     background = run.background()
     rules: dict[str, Any] = {"image_size": cfg.image_size, **background_rules(background)}
     build_scene(background.levels[0], envs.find_task(cfg.task_name).domain, **rules)
+    envs.check_rendering()
     make_masker = prepare_masker(run, device)
     save_config(cfg, run_dir)
 
@@ -105,9 +106,12 @@ def prepare_masker(run: RunDirectory, device: torch.device) -> Callable[[], Obse
 
 
 def check_command_line() -> None:
-    """Refuse typos before Hydra starts, and complete documented switches."""
-    from training.config import prepare_overrides
+    """Show the manual, or refuse typos before Hydra starts and complete documented switches."""
+    from training.config import manual, prepare_overrides
 
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(manual(main.__doc__))  # noqa: T201
+        sys.exit()
     sys.argv[1:] = prepare_overrides(sys.argv[1:])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -88,11 +89,36 @@ def report_error(error: SamgError) -> int:
     return error.exit_code
 
 
+_CURES = {
+    errno.ENOSPC: "Free some space, or write elsewhere.",
+    errno.EDQUOT: "Free some of your quota, or write elsewhere.",
+    errno.EACCES: "Check the permissions, or write elsewhere.",
+    errno.EPERM: "Check the permissions, or write elsewhere.",
+    errno.EROFS: "The file system is read-only: write elsewhere.",
+    errno.ENOTDIR: "A part of the path is a file: choose another path.",
+    errno.EISDIR: "The path is a folder: name a file.",
+}
+
+
+def _resource_error(error: BaseException) -> ResourceError | None:
+    """Return the two-line form of an error of disk, memory or device, or None when it is something else."""
+    if isinstance(error, OSError):
+        if error.errno not in _CURES:
+            return None
+        where = f"{error.filename}: " if error.filename else ""
+        return ResourceError(f"{where}{error.strerror}.", _CURES[error.errno])
+    # By name: importing torch to learn its class would make every small script slow.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        cure = "Lower batch_size, num_envs or replay_buffer_size, or choose another device."
+        return ResourceError("Memory is exhausted.", cure)
+    return None
+
+
 def run_script(main: Callable[[], int | None], debug: bool = False) -> None:
     """Run a script's ``main``; unless it succeeds, leave the process with the documented exit code.
 
     A ``SamgError`` becomes two lines on standard error (with ``debug`` or ``SAMG_DEBUG=1``, a traceback);
-    Ctrl-C becomes exit code 130; a refused permission becomes exit code 5.
+    Ctrl-C becomes exit code 130; a full disk, a refused permission and exhausted memory become exit code 5.
     """
     try:
         code = main() or 0
@@ -103,9 +129,10 @@ def run_script(main: Callable[[], int | None], debug: bool = False) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         code = 130
-    except (PermissionError, BlockingIOError) as error:
-        if debug or os.environ.get("SAMG_DEBUG"):
+    except (OSError, MemoryError, RuntimeError) as error:
+        known = _resource_error(error)
+        if known is None or debug or os.environ.get("SAMG_DEBUG"):
             raise
-        code = report_error(ResourceError(f"{error.filename}: {error.strerror}.", "Check the permissions."))
+        code = report_error(known)
     if code:
         sys.exit(code)

@@ -3,6 +3,7 @@
 # Safe to run again: a second run only checks. PYTHON=/path/to/python3.12 chooses the interpreter.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+PATH=$PATH:/usr/sbin:/sbin # Debian keeps ldconfig from ordinary users
 
 say() { printf '\033[1m[install]\033[0m %s\n' "$*"; }
 fail() { printf 'error: %s\n  cure: %s\n' "$1" "$2" >&2; exit 7; }
@@ -31,7 +32,7 @@ apt_install() { # apt_install WHY PACKAGE...
   DEBIAN_FRONTEND=noninteractive apt-get install --no-install-recommends -y -qq "$@" >/dev/null
 }
 
-has_library() { ldconfig -p 2>/dev/null | grep -q "$1"; }
+has_library() { grep -q "$1" <<<"$(ldconfig -p)"; }
 
 ensure_rendering() {
   # A GPU driver brings its own EGL vendor; without one Mesa renders in software.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from common.files import sha256_file
 from common.paths import PROJECT_ROOT
 
 SMALL = ("batch_size=8", "num_seed_frames=200", "agent.num_expl_steps=100", "agent.hidden_dim=64")
@@ -66,6 +67,16 @@ def test_the_same_command_continues_the_run(trained):
     assert manifest["agent_steps"] == 550
     assert manifest["updates"] == 25
     assert len(table(folder / "train.csv")) == 1
+
+
+def test_the_continued_run_equals_an_uninterrupted_one(trained, tmp_path):
+    folder, command = trained
+    whole = tmp_path / "whole"
+    done = run("train.py", *command[:-1], f"hydra.run.dir={whole}", "num_train_frames=1100")
+    assert done.returncode == 0, done.stderr
+    for name in ("agent.safetensors", "optimizers.safetensors"):
+        one, other = (root / "snapshots" / "step_0000000550" / name for root in (folder, whole))
+        assert sha256_file(one) == sha256_file(other), name
 
 
 def test_any_run_directory_evaluates_on_a_level(trained):
@@ -129,4 +140,4 @@ def test_bad_input_gets_one_clear_error_and_its_exit_code(tmp_path, overrides, c
     assert len(lines) == 2, done.stderr
     assert all(word in " ".join(lines) for word in words), lines
     assert "Traceback" not in done.stderr
-    assert not (run_dir / "snapshots").exists()
+    assert not (run_dir / "masker").exists()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import math
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from algos.schedules import parse_schedule
 from common.errors import ConfigError, nearest, unknown_choice
+from common.files import write_bytes
 from common.paths import PROJECT_ROOT
+
+log = logging.getLogger(__name__)
 
 CONFIG_DIR = PROJECT_ROOT / "cfgs"
 GROUPS = ("agent", "masker", "task")
@@ -60,8 +67,18 @@ FREE_ON_RESUME = (
 )
 
 
+_BUDGETS = ("easy", "medium", "hard")  # what task files build on; no tasks themselves
+
+
 def _group_choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+    names = sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+    return [name for name in names if not (group == "task" and name in _BUDGETS)]
+
+
+def manual(text: str | None) -> str:
+    """Return a docstring followed by the choices of every group, for ``--help``."""
+    choices = [f"{group}: {', '.join(_group_choices(group))}" for group in GROUPS]
+    return "\n".join([inspect.cleandoc(text or ""), "", *choices, "All values: python train.py --cfg job"])
 
 
 def _config_names() -> list[str]:
@@ -214,8 +231,10 @@ _RULES: dict[str, _Rule] = {
         ),
         _POSITIVE_INT,
     ),
-    **dict.fromkeys(("replay_buffer_size", "eval_every_frames", "snapshot_every_frames"), _POSITIVE_INT),
-    **dict.fromkeys(("num_seed_frames", "num_eval_episodes", "seed"), _COUNT),
+    "replay_buffer_size": _POSITIVE_INT,
+    **dict.fromkeys(
+        ("eval_every_frames", "snapshot_every_frames", "num_seed_frames", "num_eval_episodes", "seed"), _COUNT
+    ),
     **dict.fromkeys(("use_tb", "use_wandb", "save_video", "debug", "replay.prefetch"), _BOOL),
     "image_size": (lambda v: _is_int(v, 36), "a whole number of at least 36"),
     "discount": _FRACTION,
@@ -224,6 +243,9 @@ _RULES: dict[str, _Rule] = {
     "resume": (lambda v: v in ("auto", "must", "never"), "auto, must or never"),
     "protocol": (lambda v: v in ("dmcgb", "samg"), "dmcgb or samg"),
     "env": (lambda v: v == "dmc", "dmc"),
+    "background.type": (lambda v: v in ("original", "color", "video"), "original, color or video"),
+    "background.difficulty": (lambda v: v in ("easy", "hard"), "easy or hard"),
+    "background.source": (lambda v: v in ("dmcgb", "procedural"), "dmcgb or procedural"),
     "agent.num_expl_steps": _COUNT,
     "agent.update_every_steps": _POSITIVE_INT,
     "agent.hidden_dim": _POSITIVE_INT,
@@ -242,11 +264,13 @@ def validate(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if not accepts(value):
             raise ConfigError(f"{key}={value} is not possible.", f"{key} must be {expected}.")
+    for key in ("stddev_schedule", "agent.stddev_schedule"):
+        parse_schedule(OmegaConf.select(cfg, key))
     if cfg.num_train_frames < cfg.num_seed_frames:
-        raise ConfigError(
-            f"num_train_frames={cfg.num_train_frames} is less than num_seed_frames={cfg.num_seed_frames}, "
-            "so no update would ever happen.",
-            "Raise num_train_frames or lower num_seed_frames.",
+        log.warning(
+            "num_train_frames=%d is less than num_seed_frames=%d: no update will ever happen",
+            cfg.num_train_frames,
+            cfg.num_seed_frames,
         )
     if cfg.masker.variant not in MASKERS_WITHOUT_REFERENCE and not (cfg.original_image and cfg.masked_image):
         raise ConfigError(
@@ -271,21 +295,29 @@ def _flat(cfg: DictConfig) -> dict[str, Any]:
 def save_config(cfg: DictConfig, run_dir: Path) -> None:
     """Write the resolved configuration as ``config.yaml`` of a run; an identical experiment may be continued.
 
+    A folder in which nothing was trained yet (an earlier start failed) is free for any experiment.
+
     Raises:
         ConfigError: the run directory holds another experiment; the changed keys are named.
     """
     path = run_dir / "config.yaml"
-    if path.exists():
-        before, now = _flat(OmegaConf.load(path)), _flat(cfg)  # type: ignore[arg-type]
-        changed = [
-            f"{key}: {before.get(key)} -> {now.get(key)}"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and key not in FREE_ON_RESUME and not key.startswith("hydra.")
-        ]
-        if changed:
-            raise ConfigError(
-                f"{run_dir} holds another experiment ({'; '.join(changed[:6])}).",
-                "Choose another folder with hydra.run.dir=DIR, or restore these values.",
-            )
-    run_dir.mkdir(parents=True, exist_ok=True)
-    path.write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    changed = _changes(path, cfg) if path.exists() else []
+    if changed and any((run_dir / "snapshots").glob("step_*")):
+        raise ConfigError(
+            f"{run_dir} holds another experiment ({'; '.join(changed[:6])}).",
+            "Choose another folder with hydra.run.dir=DIR, or restore these values.",
+        )
+    if changed:
+        # Fitted under other settings by a start that went no further.
+        shutil.rmtree(run_dir / "masker", ignore_errors=True)
+    write_bytes(path, OmegaConf.to_yaml(cfg, resolve=True).encode())
+
+
+def _changes(path: Path, cfg: DictConfig) -> list[str]:
+    """Return what would make the run in ``path`` another experiment, as ``key: before -> now``."""
+    before, now = _flat(OmegaConf.load(path)), _flat(cfg)  # type: ignore[arg-type]
+    return [
+        f"{key}: {before.get(key)} -> {now.get(key)}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in FREE_ON_RESUME and not key.startswith("hydra.")
+    ]

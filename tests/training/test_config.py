@@ -1,5 +1,7 @@
 """Every shipped configuration composes and is valid; every kind of bad override gets one clear error."""
 
+import dataclasses
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -14,7 +16,7 @@ from training.config import (
     validate,
 )
 
-TASKS = [name for name in _group_choices("task") if name not in ("easy", "medium", "hard")]
+TASKS = _group_choices("task")
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -66,10 +68,26 @@ def test_bad_override_is_refused_and_the_cure_named(override, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("override", ["batch_size=abc", "nstep=0", "seed=-1", "discount=1.5", "resume=maybe"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "batch_size=abc",
+        "nstep=0",
+        "seed=-1",
+        "discount=1.5",
+        "resume=maybe",
+        "background.type=vidoe",
+        "background.difficulty=medium",
+    ],
+)
 def test_impossible_value_is_refused(override):
     with pytest.raises(ConfigError, match=override.split("=")[0]):
         validate(compose_config([override, "masker=none"]))
+
+
+def test_a_schedule_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match="not a schedule"):
+        validate(compose_config(["stddev_schedule=foo", "masker=none"]))
 
 
 def test_good_overrides_pass_unchanged():
@@ -103,16 +121,50 @@ def test_masker_needs_a_reference():
         validate(compose_config(["task=reacher_easy", "masker=tiny"]))
 
 
-def test_no_update_within_the_budget_is_refused():
-    with pytest.raises(ConfigError, match="num_seed_frames"):
-        validate(compose_config(["num_train_frames=100", "masker=none"]))
+def test_no_update_within_the_budget_is_announced(caplog):
+    validate(compose_config(["num_train_frames=100", "masker=none"]))
+    assert "no update will ever happen" in caplog.text
+
+
+def test_never_is_a_possible_period():
+    validate(compose_config(["eval_every_frames=0", "snapshot_every_frames=0", "masker=none"]))
 
 
 def test_another_experiment_in_the_same_folder_is_refused(tmp_path):
     save_config(compose_config(["masker=none"]), tmp_path)
+    (tmp_path / "snapshots" / "step_0000000001").mkdir(parents=True)
     save_config(compose_config(["masker=none", "num_train_frames=2000000"]), tmp_path)
     with pytest.raises(ConfigError, match="batch_size: 512 -> 32"):
         save_config(compose_config(["masker=none", "batch_size=32"]), tmp_path)
+
+
+def test_a_start_that_failed_does_not_occupy_the_folder(tmp_path):
+    save_config(compose_config(["masker=tiny"]), tmp_path)
+    (tmp_path / "masker").mkdir()
+    save_config(compose_config(["masker=none"]), tmp_path)
+    assert not (tmp_path / "masker").exists()
+    assert OmegaConf.load(tmp_path / "config.yaml").masker.variant == "none"
+
+
+@pytest.mark.parametrize("variant", ["paper", "tiny"])
+def test_masker_files_name_every_option(variant):
+    from samg.build import NETWORKS
+    from samg.options import SamgOptions
+
+    options = {field.name for field in dataclasses.fields(SamgOptions)}
+    expected = options | {"variant", "weights", "compat"} | set(NETWORKS[variant].settings)
+    assert set(compose_config([f"masker={variant}"]).masker) == expected
+
+
+def test_budgets_are_no_tasks():
+    with pytest.raises(ConfigError, match="Unknown task 'easy'"):
+        prepare_overrides(["task=easy"])
+
+
+def test_suite_and_environments_agree():
+    import envs
+
+    assert tuple(OmegaConf.load(CONFIG_DIR / "suite" / "samg8.yaml").tasks) == envs.SAMG8
 
 
 @pytest.mark.parametrize("group", GROUPS)
