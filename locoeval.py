@@ -51,6 +51,7 @@ def main(argv: Sequence[str]) -> None:
     rules, size = background_rules(background), int(run.config.image_size)
     for level in background.levels:
         build_scene(level, envs.find_task(run.task).domain, image_size=size, **rules)
+    envs.check_rendering()
     allow = options.allow_masker_mismatch
     choice = choose_masker(run, options.masker, options.use_sam_g, options.reference, allow)
 

@@ -21,12 +21,14 @@ if sys.platform.startswith("linux"):
     os.environ.setdefault("MUJOCO_GL", "egl")
 
 from envs.make import episode_seed, make_env
+from envs.renderer import check_rendering
 from envs.tasks import SAMG8, Task, find_task, task_names
 from envs.vector import get_states, make_vector_env, reset_episodes, set_states
 
 __all__ = [
     "SAMG8",
     "Task",
+    "check_rendering",
     "episode_seed",
     "find_task",
     "get_states",

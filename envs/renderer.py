@@ -30,6 +30,15 @@ _HINT = (
     "Install Mesa's software renderer (Debian, Ubuntu: apt-get install libegl1 libgl1 libgl1-mesa-dri) and "
     "set MUJOCO_GL=egl; with a display, MUJOCO_GL=glfw also works."
 )
+_PROBE = """
+<mujoco>
+  <worldbody>
+    <light pos="0 0 3"/>
+    <geom type="sphere" size="1" rgba="1 1 1 1"/>
+    <camera name="probe" pos="0 0 3"/>
+  </worldbody>
+</mujoco>
+"""
 _open_renderers: weakref.WeakSet[Renderer] = weakref.WeakSet()
 
 
@@ -54,6 +63,26 @@ def load_mujoco() -> ModuleType:
         import mujoco
         import mujoco.rendering.classic.gl_context  # its import is where a missing libEGL shows
     return mujoco
+
+
+def check_rendering() -> None:
+    """Draw one small picture, so that a machine that cannot render says so before any work is done.
+
+    Raises:
+        DependencyError: MuJoCo or OpenGL cannot be loaded, or the picture stays black.
+    """
+    mujoco = load_mujoco()
+    model = mujoco.MjModel.from_xml_string(_PROBE)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    renderer = Renderer(model, 16, 16)
+    try:
+        with explain_missing_opengl(mujoco.FatalError):
+            picture = renderer.render(data)
+    finally:
+        renderer.close()
+    if not picture.any():
+        raise DependencyError("OpenGL rendering does not work on this machine (pictures stay black).", _HINT)
 
 
 class Renderer:
