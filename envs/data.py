@@ -8,10 +8,12 @@ This is the only module that touches them. A data directory holds ``color_easy``
 from __future__ import annotations
 
 import hashlib
+import logging
+import multiprocessing
 import os
 import pickle
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +25,8 @@ import torch
 from common.errors import InputError
 from common.files import read_json, sha256_file
 from common.paths import PROJECT_ROOT, cache_dir, resolve
+
+logger = logging.getLogger(__name__)
 
 COLOUR_KEYS = ("grid_rgb1", "grid_rgb2", "skybox_rgb", "self_rgb")
 COLOUR_COUNT = 100
@@ -120,10 +124,46 @@ def matches(path: Path, entry: dict[str, Any]) -> bool:
 
 
 def is_published(paths: Iterable[Path]) -> bool:
-    """Tell whether every file is, byte for byte, the one of the same name in the benchmark's repository."""
-    entries = manifest_entries()
-    names = {path: f"{path.parent.name}/{path.name}" for path in paths}
-    return all(name in entries and matches(path, entries[name]) for path, name in names.items())
+    """Tell whether clips are a published set: all of it, nothing else, and byte for byte the same."""
+    entries, names = manifest_entries(), {_published_name(path): path for path in paths}
+    return names.keys() == _published_set(names, entries) != set() and all(
+        matches(path, entries[name]) for name, path in names.items()
+    )
+
+
+def warn_unless_whole(clips: Sequence[Path]) -> None:
+    """Log a warning where the clips of one folder are not all those of the benchmark, by their names.
+
+    Once per process and number of clips, and not again in every environment process.
+    """
+    if multiprocessing.parent_process() is None:
+        _warn_unless_whole(tuple(clips))
+
+
+@cache
+def _warn_unless_whole(clips: tuple[Path, ...]) -> None:
+    names = {_published_name(path) for path in clips}
+    wanted = _published_set(names, manifest_entries())
+    if names == wanted:
+        return
+    others = len(names - wanted)
+    logger.warning(
+        "%d of %d clips of DMC-GB's %s%s: not the published benchmark",
+        len(names & wanted),
+        len(wanted),
+        clips[0].parent.name,
+        f" and {others} other{'s' if others > 1 else ''}" if others else "",
+    )
+
+
+def _published_name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _published_set(names: Iterable[str], entries: Iterable[str]) -> set[str]:
+    """Return the published files of the folders that ``names`` lie in."""
+    folders = {name.split("/")[0] for name in names}
+    return {entry for entry in entries if "/" in entry and entry.split("/")[0] in folders}
 
 
 def _number_then_name(path: Path) -> tuple[int, str]:

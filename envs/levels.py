@@ -16,7 +16,7 @@ from typing import Any
 
 from common.errors import unknown_choice
 from envs.colors import ColorScene, Palette
-from envs.data import ColourTable, clip_digests, find_clips, is_published, load_colours
+from envs.data import ColourTable, clip_digests, find_clips, is_published, load_colours, warn_unless_whole
 from envs.procedural import CLIP_COUNT, VERSION, ProceduralClips, procedural_colours
 from envs.scene import NullScene, Scene
 from envs.video_background import KEYS, ClipBank, VideoFiles, VideoScene
@@ -185,8 +185,8 @@ def describe_level(
     Returns:
         ``level``; for all but ``train`` also ``source`` and ``protocol``; for colours ``colors`` (how many),
         ``agent_recoloured``, ``colors_name`` and ``colors_sha256``; for videos ``key``, ``clips`` (how many),
-        ``clip_names``, ``clips_sha256`` (of names and contents) and ``published`` (every clip is the
-        benchmark's own, byte for byte).
+        ``clip_names``, ``clips_sha256`` (of names and contents) and ``published`` (they are all the
+        clips of the benchmark and no others, byte for byte).
     """
     chosen, rules = get_level(level), resolve_protocol(protocol, key, colors)
     _check_source(source)
@@ -235,4 +235,6 @@ def _clips(
 ) -> ClipBank:
     if source == "procedural":
         return ProceduralClips(difficulty, image_size)
-    return VideoFiles(find_clips(difficulty, data_dir), image_size)
+    clips = find_clips(difficulty, data_dir)
+    warn_unless_whole(clips)
+    return VideoFiles(clips, image_size)

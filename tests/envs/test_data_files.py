@@ -142,7 +142,7 @@ def test_clips_are_ordered_by_number_and_unfinished_ones_ignored(tmp_path):
     assert names == ["video1.mp4", "video2.mp4", "video10.mp4", "extra.avi"]
 
 
-def test_a_file_is_published_only_with_the_published_content(tmp_path, monkeypatch):
+def test_clips_are_published_only_whole_and_with_the_published_content(tmp_path, monkeypatch):
     folder = tmp_path / "video_easy"
     folder.mkdir()
     (folder / "video0.mp4").write_bytes(b"hello")
@@ -164,6 +164,27 @@ def test_a_file_is_published_only_with_the_published_content(tmp_path, monkeypat
     (folder / "video1.mp4").write_bytes(b"what is up, doc?")
     (folder / "video2.mp4").write_bytes(b"mine")
     assert not is_published(find_clips("easy", tmp_path))
+    (folder / "video2.mp4").unlink()
+    (folder / "video1.mp4").unlink()
+    assert not is_published(find_clips("easy", tmp_path)), "one of two is not the benchmark"
+    assert not is_published([])
+
+
+def test_clips_that_are_not_all_of_the_benchmark_warn_once(tmp_path, caplog):
+    folder = tmp_path / "video_easy"
+    folder.mkdir()
+    for number in range(10):
+        (folder / f"video{number}.mp4").touch()
+    data.warn_unless_whole(find_clips("easy", tmp_path))
+    assert caplog.messages == []
+    for number in range(3, 10):
+        (folder / f"video{number}.mp4").unlink()
+    for _ in range(2):
+        data.warn_unless_whole(find_clips("easy", tmp_path))
+    assert caplog.messages == ["3 of 10 clips of DMC-GB's video_easy: not the published benchmark"]
+    (folder / "mine.mp4").touch()
+    data.warn_unless_whole(find_clips("easy", tmp_path))
+    assert caplog.messages[1].startswith("3 of 10 clips of DMC-GB's video_easy and 1 other: not")
 
 
 def test_the_manifest_names_every_file_of_the_benchmark():
@@ -182,14 +203,15 @@ def test_the_manifest_names_every_file_of_the_benchmark():
 
 @needs_data
 def test_the_data_here_are_the_published_ones():
-    clips = find_clips("hard", SHARED)
-    assert is_published(clips[:8])
+    entries = manifest_entries()
+    for clip in find_clips("hard", SHARED)[:8]:
+        assert data.matches(clip, entries[f"video_hard/{clip.name}"])
     facts = describe_level("color_hard", data_dir=SHARED)
     assert facts["colors"] == 100 and facts["agent_recoloured"] and facts["source"] == "dmcgb"
     facts = describe_level("video-easy", data_dir=SHARED, protocol="samg")
-    assert (
-        facts["clips"] == len(find_clips("easy", SHARED)) and facts["published"] and facts["key"] == "black"
-    )
+    clips = find_clips("easy", SHARED)
+    assert facts["clips"] == len(clips) and facts["key"] == "black"
+    assert facts["published"] == (len(clips) == 10)
 
 
 @needs_data
