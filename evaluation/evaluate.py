@@ -66,16 +66,18 @@ class EpisodeResult:
 
     Attributes:
         episode: episode index.
+        seed: what seeded its physics.
         episode_return: sum of the rewards, not discounted, not clipped.
         length: agent steps.
         terminated: ended by the task itself, not by the time limit.
         success: the task's own success flag was set at least once; None where the task has none.
         mask_iou, mask_recall, mask_precision: means over the frames against the simulator's foreground,
             in [0, 1]; None where it is unknown.
-        empty_share: share of the frames with an empty mask, in [0, 1].
+        empty_share: share of the frames in which the masker found nothing, in [0, 1].
     """
 
     episode: int
+    seed: int
     episode_return: float
     length: int
     terminated: bool
@@ -128,9 +130,9 @@ def evaluate(
     results: list[EpisodeResult] = []
     last = first_episode + episodes
     for start in range(first_episode, last, venv.num_envs):
-        wave = _Wave(range(start, start + venv.num_envs), last, on_frame)
+        wave = _Wave(range(start, start + venv.num_envs), last, seed, on_frame)
         stack: FrameStack | None = None
-        for actions, frames in _play(venv, wave, seed):
+        for actions, frames in _play(venv, wave):
             if stack is None:
                 stack = FrameStack(frame_stack, venv.num_envs, frames.shape[1:])
                 obs = stack.reset(frames, np.ones(venv.num_envs, dtype=bool))
@@ -155,24 +157,23 @@ def random_policy_returns(venv: Any, *, episodes: int, seed: int, first_episode:
     last = first_episode + episodes
     low, high = venv.single_action_space.low, venv.single_action_space.high
     for start in range(first_episode, last, venv.num_envs):
-        wave = _Wave(range(start, start + venv.num_envs), last, None)
+        wave = _Wave(range(start, start + venv.num_envs), last, seed, None)
         draws = [counter_rng(seed, "random-policy", episode) for episode in wave.episodes]
-        for actions, _ in _play(venv, wave, seed):
+        for actions, _ in _play(venv, wave):
             for row, generator in zip(actions, draws, strict=True):
                 row[:] = generator.uniform(low, high)
         returns += [result.episode_return for result in wave.results()]
     return returns
 
 
-def _play(venv: Any, wave: _Wave, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _play(venv: Any, wave: _Wave) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Step ``venv`` until the wave's counted episodes have ended.
 
     Yields an action array, float32 (N, A), which the caller fills in place before it asks for more, and the
     current frames, uint8 (N, H, W, 3).
     """
-    seeds = [derive_seed(seed, "evaluation", episode) for episode in wave.episodes]
     venv.set_attr("episode", list(wave.episodes))
-    obs, infos = venv.reset(seed=seeds)
+    obs, infos = venv.reset(seed=wave.seeds)
     wave.see(obs["pixels"], infos)
     actions = np.zeros((venv.num_envs, *venv.single_action_space.shape), dtype=np.float32)
     while True:
@@ -185,7 +186,7 @@ def _play(venv: Any, wave: _Wave, seed: int) -> Iterator[tuple[np.ndarray, np.nd
             return
         if done.any():
             # An environment that is done may not be stepped: it plays on, uncounted, until all are done.
-            venv.reset(seed=seeds, options={"reset_mask": done})
+            venv.reset(seed=wave.seeds, options={"reset_mask": done})
 
 
 @dataclass
@@ -202,8 +203,11 @@ class _Tally:
 class _Wave:
     """Episodes that run side by side, one per environment; those from ``last`` on are not counted."""
 
-    def __init__(self, episodes: range, last: int, on_frame: Callable[[StepView], None] | None) -> None:
+    def __init__(
+        self, episodes: range, last: int, seed: int, on_frame: Callable[[StepView], None] | None
+    ) -> None:
         self.episodes = episodes
+        self.seeds = [derive_seed(seed, "evaluation", episode) for episode in episodes]
         self.running = np.array([episode < last for episode in episodes])
         self._counted = self.running.copy()
         self._tallies = [_Tally() for _ in episodes]
@@ -216,7 +220,7 @@ class _Wave:
         for i in map(int, np.flatnonzero(self.running)):
             tally, mask = self._tallies[i], infos["mask"][i]
             foreground = _info_of(infos, "foreground", i)
-            tally.quality.add(mask, foreground)
+            tally.quality.add(mask, foreground, _info_of(infos, "mask_empty", i))
             if self._on_frame is not None:
                 raw = infos["raw_pixels"][i]
                 episode = self.episodes[i]
@@ -247,6 +251,7 @@ class _Wave:
         return [
             EpisodeResult(
                 episode=self.episodes[i],
+                seed=self.seeds[i],
                 episode_return=tally.episode_return,
                 length=tally.length,
                 terminated=tally.terminated,

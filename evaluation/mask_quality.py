@@ -17,7 +17,7 @@ class MaskQuality:
         iou: sum of intersection over union over the compared frames.
         recall: sum of the share of the foreground that the mask keeps.
         precision: sum of the share of the mask that is foreground.
-        empty: number of frames with an empty mask.
+        empty: number of frames in which the masker found nothing.
     """
 
     frames: int = 0
@@ -27,15 +27,17 @@ class MaskQuality:
     precision: float = 0.0
     empty: int = 0
 
-    def add(self, mask: np.ndarray, foreground: np.ndarray | None) -> None:
+    def add(self, mask: np.ndarray, foreground: np.ndarray | None, empty: bool | None = None) -> None:
         """Count one frame.
 
         Args:
             mask: bool (H, W).
             foreground: bool (H, W), or None where the simulator's mask is unknown.
+            empty: whether the masker found nothing, whatever it then put in the empty mask's place; None:
+                whether ``mask`` is empty.
         """
         self.frames += 1
-        self.empty += int(not mask.any())
+        self.empty += int(not mask.any() if empty is None else empty)
         if foreground is None:
             return
         iou, recall, precision = frame_quality(mask, foreground)
@@ -50,7 +52,7 @@ class MaskQuality:
 
     @property
     def empty_share(self) -> float:
-        """Share of the frames whose mask is empty, in [0, 1]."""
+        """Share of the frames in which the masker found nothing, in [0, 1]."""
         return self.empty / self.frames if self.frames else 0.0
 
 

@@ -20,9 +20,11 @@ def MaskObservation(
 ) -> MaskSingle | MaskVector:
     """Wrap an environment, or a vector of them, so that ``obs["pixels"]`` is masked.
 
-    ``info["mask"]`` holds the mask, bool (H, W) or (N, H, W): where a soft mask is at least one half. The
-    frames are masked after every perturbation and before any stacking, each once, in one call for all
-    environments.
+    ``info["mask"]`` holds the mask, bool (H, W) or (N, H, W): where a soft mask is at least one half.
+    ``info["mask_empty"]``, bool or bool (N,), tells whether the masker found nothing: as it says itself in
+    ``last_empty``, bool (N,), where it may have put something else in an empty mask's place, and else whether
+    the mask is empty. The frames are masked after every perturbation and before any stacking, each once, in
+    one call for all environments.
 
     Args:
         env: observations ``{"pixels": uint8 (H, W, 3)}``, or (N, H, W, 3) of a vector environment.
@@ -56,17 +58,21 @@ class _Masking:
         """
         size = self._batch_size or max(len(frames), 1)
         masked, masks = np.empty_like(frames), np.empty(frames.shape[:3], bool)
+        empty = np.empty(len(frames), bool)
         for start in range(0, len(frames), size):
             rows = slice(start, start + size)
-            masked[rows], masks[rows] = self._mask_batch(
+            masked[rows], masks[rows], empty[rows] = self._mask_batch(
                 frames[rows], None if foreground is None else foreground[rows]
             )
-        info = {"mask": masks}
+        info = {"mask": masks, "mask_empty": empty}
         if self._keep_raw:
             info["raw_pixels"] = frames
         return masked, info
 
-    def _mask_batch(self, frames: np.ndarray, foreground: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _mask_batch(
+        self, frames: np.ndarray, foreground: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return masked frames, masks and which masks were empty, all without the padding."""
         number = len(frames)
         batch = self._to_device(frames)
         exact = None if foreground is None else self._to_device(foreground)
@@ -74,7 +80,10 @@ class _Masking:
             mask = self._masker.mask(batch, foreground=exact)
             masked = apply_mask(batch, mask)[:number].cpu().numpy()
             binary = mask if mask.dtype == torch.bool else mask >= 0.5
-        return masked, binary[:number].cpu().numpy()
+        found_nothing = getattr(self._masker, "last_empty", None)
+        if found_nothing is None:
+            found_nothing = ~binary.flatten(1).any(1)
+        return masked, binary[:number].cpu().numpy(), found_nothing[:number].cpu().numpy()
 
     def _to_device(self, rows: np.ndarray) -> torch.Tensor:
         missing = (self._batch_size or len(rows)) - len(rows)

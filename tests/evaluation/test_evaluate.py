@@ -77,6 +77,35 @@ def test_mask_measures(agent):
     assert (empty.mask_iou, empty.empty_share) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_empty_masks_count_before_anything_takes_their_place(agent, num_envs):
+    class Fallback(TopMasker):
+        """Finds nothing where the first pixel is dark, padding included, and returns another mask then."""
+
+        def mask(self, frames, foreground=None):
+            self.last_empty = frames[:, 0, 0, 0] < 128
+            return super().mask(frames)
+
+    views = []
+    results = evaluate(
+        agent,
+        vector_env(num_envs),
+        episodes=2,
+        seed=0,
+        agent_step=0,
+        masker=Fallback(),
+        on_frame=views.append,
+    )
+    for result in results:
+        dark = [view.raw[0, 0, 0] < 128 for view in views if view.episode == result.episode]
+        assert result.empty_share == np.mean(dark) and 0 < result.empty_share < 1
+
+
+def test_results_name_the_seed_of_the_physics(agent):
+    results = evaluate(agent, vector_env(2), episodes=3, seed=4, agent_step=0, masker=TopMasker())
+    assert [r.seed for r in results] == [derive_seed(4, "evaluation", episode) for episode in range(3)]
+
+
 def test_masker_sees_one_batch_size(agent):
     masker = TopMasker()
     evaluate(agent, vector_env(3), episodes=4, seed=0, agent_step=0, masker=masker, padded_batch=8)
@@ -153,3 +182,5 @@ def test_quality_without_foreground_is_unknown():
     quality = MaskQuality()
     quality.add(np.ones((2, 2), bool), None)
     assert quality.mean("iou") is None and quality.empty_share == 0.0
+    quality.add(np.ones((2, 2), bool), None, empty=True)
+    assert quality.empty_share == 0.5

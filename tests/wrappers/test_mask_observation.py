@@ -116,6 +116,42 @@ def test_only_environments_that_were_reset_are_masked_again():
     assert value(observation["pixels"]) == [2, 61, 2] and info["_mask"].tolist() == [False, True, False]
     assert value(earlier["pixels"]) == [2, 2, 2], "what was returned before does not change"
     assert env.get_attr("episode") == (5, 6, 7)
+    assert info["mask_empty"].tolist() == [False] * 3
+
+
+class FindsNothingInDarkFrames(UpperHalf):
+    """Returns the whole frame where it finds nothing, and says so."""
+
+    last_empty = None
+
+    def mask(self, frames, foreground=None):
+        mask = super().mask(frames)
+        self.last_empty = frames.flatten(1).amax(1) < 50
+        mask[self.last_empty] = True
+        return mask
+
+
+def test_the_masker_says_where_it_found_nothing():
+    env = MaskObservation(vector(3), FindsNothingInDarkFrames(), batch_size=2)
+    env.set_attr("episode", [0, 5, 0])
+    _, info = env.reset()
+    assert info["mask_empty"].tolist() == [True, False, True] and info["mask_empty"].shape == (3,)
+    assert info["mask"].any(axis=(1, 2)).all(), "none of the masks itself is empty"
+    env.set_attr("episode", [5, 0, 5])
+    _, info = env.reset(options={"reset_mask": np.array([False, True, True])})
+    assert info["mask_empty"].tolist() == [True, True, False]
+    assert info["_mask_empty"].tolist() == [False, True, True]
+
+
+def test_an_empty_mask_counts_where_the_masker_says_nothing():
+    class Nothing(UpperHalf):
+        def mask(self, frames, foreground=None):
+            return super().mask(frames) & (frames[..., 0] > 50)
+
+    single = MaskObservation(Counter(), Nothing())
+    assert single.reset()[1]["mask_empty"]
+    single.episode = 5
+    assert not single.reset()[1]["mask_empty"]
 
 
 @pytest.mark.parametrize("number", [1, 3, 5])
