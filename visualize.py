@@ -78,7 +78,9 @@ def main(argv: Sequence[str]) -> None:
         scenes = random_scenes(env, masker, flags.frames, flags.every, flags.seed)
     name = f"{task}-{level}-{flags.masker}.png"
     out = Path(flags.out).expanduser().absolute() if flags.out else PROJECT_ROOT / "runs" / "pictures" / name
-    title = f"{task} · {level} · masker {flags.masker} · {flags.background_source}"
+    title = f"{task} · {level} · masker {flags.masker}"
+    if level != "train":  # which shows no background of any source
+        title += f" · {flags.background_source}"
     strip_picture(out, scenes, title)
     sys.stdout.write(f"picture  {out}\n")
 

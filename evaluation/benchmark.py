@@ -147,7 +147,7 @@ def run_benchmark(
             report.files.append(benchmark.result_path(level))
             report.videos += watcher.videos
             scenes.append(watcher.scene(masker))
-    level_picture(benchmark.picture_path, scenes, _title(report.results[0].conditions))
+    level_picture(benchmark.picture_path, scenes, _title(report.results))
     report.picture = benchmark.picture_path
     return report
 
@@ -213,17 +213,19 @@ def make_console(stderr: bool = False) -> Console:
     return console
 
 
-def _title(conditions: Conditions) -> str:
-    masker = conditions.masker["variant"]
-    return f"{conditions.task} · {conditions.algorithm} · masker {masker} · {conditions.source} levels"
+def _title(results: Sequence[EvaluationResult]) -> str:
+    first = results[0].conditions
+    title = f"{first.task} · {first.algorithm} · masker {first.masker['variant']}"
+    # The level `train` draws nothing from any source.
+    drawn = any(_draws_from(result.conditions) for result in results)
+    return f"{title} · {first.source} levels" if drawn else title
 
 
 def results_table(results: Sequence[EvaluationResult]) -> Table:
     """Return the table over the levels of one agent."""
-    first = results[0]
     with_random = any(result.random_return is not None for result in results)
     with_success = any(result.success_rate is not None for result in results)
-    table = Table(title=_title(first.conditions), caption=_caption(first), caption_justify="left")
+    table = Table(title=_title(results), caption=_caption(results), caption_justify="left")
     table.add_column("level")
     names = ["return (mean ± std)", "IQM [95 % interval]"]
     names += ["random"] * with_random + ["success"] * with_success + ["mask IoU", "empty masks"]
@@ -238,14 +240,32 @@ def results_table(results: Sequence[EvaluationResult]) -> Table:
     return table
 
 
-def _caption(result: EvaluationResult) -> str:
-    c = result.conditions
+def _caption(results: Sequence[EvaluationResult]) -> str:
+    first, c = results[0], results[0].conditions
     updates = "unknown" if c.updates is None else f"{c.updates:,}"
-    return (
-        f"{_count(result.episodes, 'episode')} per level, seed {c.seed}, protocol {c.protocol}. "
+    drawn = [_draws_from(result.conditions) for result in results]
+    sentences = [
+        f"{_count(first.episodes, 'episode')} per level, seed {c.seed}, protocol {c.protocol}.",
         f"Trained for {c.agent_steps:,} decisions = {c.frames:,} frames "
-        f"(action repeat {c.action_repeat}), {updates} updates."
-    )
+        f"(action repeat {c.action_repeat}), {updates} updates.",
+    ]
+    if any(drawn):
+        sentences.append(f"Backgrounds from {c.source}: {', '.join(filter(None, drawn))}.")
+    if first.random_returns is not None:
+        sentences.append(f"Random: mean of {_count(len(first.random_returns), 'episode')} of random actions.")
+    return " ".join(sentences)
+
+
+def _draws_from(conditions: Conditions) -> str:
+    """Say what a level draws from, such as ``video_hard 100 clips``; empty for the level ``train``."""
+    facts, what = conditions.level_facts, []
+    if "colors" in facts:
+        what.append(_count(facts["colors"], "colour"))
+    if "clips" in facts:
+        what.append(_count(facts["clips"], "clip"))
+        if conditions.source == "dmcgb" and not facts.get("published"):
+            what[-1] += " (not the published benchmark)"
+    return f"{conditions.level} {' and '.join(what)}" if what else ""
 
 
 def _count(number: int, what: str) -> str:

@@ -19,8 +19,22 @@ from common.files import read_json, write_json
 from evaluation.evaluate import EpisodeResult
 from evaluation.statistics import Summary, summarize
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PACKAGES = ("torch", "mujoco", "dm_control", "gymnasium", "numpy", "timm")
+HEADLINE = (
+    "task",
+    "level",
+    "source",
+    "protocol",
+    "masker",
+    "algorithm",
+    "agent_steps",
+    "frames",
+    "updates",
+    "action_repeat",
+    "seed",
+    "train_seed",
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,8 @@ class Conditions:
         level_facts: what the level draws from, as ``envs.levels.describe_level`` says it: how many colours or
             clips, their names and digests.
         masker: ``MaskerInfo.to_dict()`` of the masker used here.
-        training_masker: the same of the masker the agent was trained with; None when unknown.
+        training_masker: name, variant and fingerprint of the masker the agent was trained with; None when
+            unknown.
         padded_batch: the one batch size of policy and masker.
         algorithm: agent's name, such as ``drqv2``.
         agent_steps: decisions the agent was trained for.
@@ -66,15 +81,33 @@ class Conditions:
     seed: int
     train_seed: int
 
+    def headline(self) -> dict[str, Any]:
+        """Return what a result file repeats at its top level, so that a reader need not look deeper.
+
+        Returns:
+            The fields of ``HEADLINE`` as they are here, and ``key`` (the video key in use), ``fingerprint``
+            (of the masker used) and ``training_fingerprint`` (of training's; None when unknown).
+        """
+        training = self.training_masker or {}
+        return {
+            **{name: getattr(self, name) for name in HEADLINE},
+            "key": self.level_facts.get("key", self.key),
+            "fingerprint": self.masker.get("fingerprint"),
+            "training_fingerprint": training.get("fingerprint"),
+        }
+
 
 @dataclass(frozen=True)
 class EvaluationResult:
     """One result file.
 
+    The file holds these fields and, at its top level, ``Conditions.headline()``.
+
     Attributes:
         version: version of this schema.
         conditions: what was evaluated.
         episodes: number of episodes.
+        episode_seeds: what seeded the physics of each episode.
         episode_returns: one per episode, under the protocol (clipped at 0 by ``samg``).
         episode_lengths: agent steps of each episode.
         terminated: which episodes the task itself ended.
@@ -82,8 +115,10 @@ class EvaluationResult:
         success_rate: share of the successful episodes; None where the task has no such flag.
         mask_iou, mask_recall, mask_precision: means over episodes, in [0, 1]; None without the
             simulator's foreground.
-        empty_share: share of the frames with an empty mask, in [0, 1].
-        random_return: mean return of uniform random actions; None when not measured.
+        empty_share: share of the frames in which the masker found nothing, in [0, 1], before it put anything
+            else in an empty mask's place.
+        random_returns: returns of uniform random actions under the protocol; None when not measured.
+        random_return: their mean; None when not measured.
         versions: versions of the libraries that matter, and of Python.
         date: when it was written, UTC, ISO 8601.
     """
@@ -91,6 +126,7 @@ class EvaluationResult:
     version: int
     conditions: Conditions
     episodes: int
+    episode_seeds: list[int]
     episode_returns: list[float]
     episode_lengths: list[int]
     terminated: list[bool]
@@ -104,6 +140,7 @@ class EvaluationResult:
     mask_recall: float | None
     mask_precision: float | None
     empty_share: float
+    random_returns: list[float] | None
     random_return: float | None
     versions: dict[str, str]
     date: str
@@ -115,7 +152,8 @@ class EvaluationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the file's content as plain JSON values."""
-        return dataclasses.asdict(self)
+        content = dataclasses.asdict(self)
+        return {"version": content.pop("version"), **self.conditions.headline(), **content}
 
 
 def make_result(
@@ -130,6 +168,7 @@ def make_result(
         version=SCHEMA_VERSION,
         conditions=conditions,
         episodes=len(episodes),
+        episode_seeds=[episode.seed for episode in episodes],
         episode_returns=returns,
         episode_lengths=[episode.length for episode in episodes],
         terminated=[episode.terminated for episode in episodes],
@@ -139,6 +178,7 @@ def make_result(
         mask_recall=_mean([e.mask_recall for e in episodes]),
         mask_precision=_mean([e.mask_precision for e in episodes]),
         empty_share=_mean([e.empty_share for e in episodes]) or 0.0,
+        random_returns=clipped_random or None,
         random_return=_mean(clipped_random),
         versions=library_versions(),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -207,10 +247,10 @@ def load_result(path: Path) -> EvaluationResult:
         raise _invalid(path, "it is not a JSON object")
     if content.get("version") != SCHEMA_VERSION:
         raise _invalid(path, f"version is {content.get('version')!r}, expected {SCHEMA_VERSION}")
-    _check_fields(path, content, EvaluationResult, "")
-    _check_fields(path, content["conditions"], Conditions, "conditions.")
-    result = EvaluationResult(**{**content, "conditions": Conditions(**content["conditions"])})
-    for name in ("episode_returns", "episode_lengths", "terminated"):
+    conditions, fields = _split_headline(path, content)
+    _check_fields(path, fields, EvaluationResult, "")
+    result = EvaluationResult(**{**fields, "conditions": conditions})
+    for name in ("episode_seeds", "episode_returns", "episode_lengths", "terminated"):
         if len(getattr(result, name)) != result.episodes or result.episodes < 1:
             raise _invalid(
                 path, f"{name} has {len(getattr(result, name))} values for {result.episodes} episodes"
@@ -219,6 +259,21 @@ def load_result(path: Path) -> EvaluationResult:
     if not math.isclose(mean, result.mean, rel_tol=1e-6, abs_tol=1e-6):
         raise _invalid(path, f"mean is {result.mean}, but the mean of episode_returns is {mean}")
     return result
+
+
+def _split_headline(path: Path, content: dict[str, Any]) -> tuple[Conditions, dict[str, Any]]:
+    """Return the conditions, and the content without what only repeats them."""
+    if "conditions" not in content:
+        raise _invalid(path, "it lacks the field conditions")
+    _check_fields(path, content["conditions"], Conditions, "conditions.")
+    conditions = Conditions(**content["conditions"])
+    headline = conditions.headline()
+    for name, expected in headline.items():
+        if name not in content:
+            raise _invalid(path, f"it lacks the field {name}")
+        if content[name] != expected:
+            raise _invalid(path, f"{name} is {content[name]!r}, but the conditions say {expected!r}")
+    return conditions, {name: value for name, value in content.items() if name not in headline}
 
 
 def _check_fields(path: Path, content: Any, schema: type, prefix: str) -> None:

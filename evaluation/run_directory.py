@@ -26,6 +26,8 @@ REQUIRED = (
 )
 REFERENCE_KEYS = ("original_image", "masked_image", "extra_points_list", "extra_masked_images_list")
 ALIASES = {"ball_in_cup": "cup"}
+BACKGROUND_TYPES = ("original", "color", "video")
+DIFFICULTIES = ("easy", "hard")
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,17 @@ class RunDirectory:
         return {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in values.items()}
 
     def background(self) -> Background:
-        """Return what the run was trained under; absent keys have the defaults of ``cfgs/config.yaml``."""
+        """Return what the run was trained under; absent keys have the defaults of ``cfgs/config.yaml``.
+
+        Raises:
+            ConfigError: there is no such ``background.type`` or ``background.difficulty``.
+        """
         chosen = OmegaConf.select(self.config, "background") or {}
         kind, difficulty = str(chosen.get("type") or "original"), str(chosen.get("difficulty") or "easy")
+        if kind not in BACKGROUND_TYPES:
+            raise unknown_choice("background.type", kind, BACKGROUND_TYPES)
+        if difficulty not in DIFFICULTIES:
+            raise unknown_choice("background.difficulty", difficulty, DIFFICULTIES)
         return Background(
             levels=("train" if kind == "original" else f"{kind}_{difficulty}",),
             source=str(chosen.get("source") or "dmcgb"),

@@ -177,6 +177,21 @@ def test_background_flags_override_the_run(run):
     assert plan_background(parse("--model_dir R --protocol samg --key green"), run).key == "green"
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"type": "colour"}, ("background.type", "colour", "color")),
+        ({"difficulty": "medium"}, ("background.difficulty", "medium", "hard")),
+    ],
+)
+def test_a_background_that_does_not_exist_is_refused(tmp_path, change, words):
+    run = make_run(tmp_path / "run", background={**CONFIG["background"], **change})
+    with pytest.raises(ConfigError) as caught:
+        run.background()
+    for word in words:
+        assert word in f"{caught.value.message} {caught.value.hint}"
+
+
 # The masker ------------------------------------------------------------------------------------------------
 
 

@@ -89,7 +89,19 @@ def test_levels_results_table_and_picture(run, made, capsys):
         "750 updates",
     ):
         assert word in printed
+    assert "procedural levels" in printed
+    flat = " ".join(printed.split())
+    assert (
+        f"Backgrounds from procedural: video_hard {results[1].conditions.level_facts['clips']} clips." in flat
+    )
+    assert "Random: mean of 2 episodes of random actions." in flat
     assert sorted(p.name for p in (run / "eval").iterdir()) == sorted(p.name for p in [*files, picture])
+
+
+def test_the_level_train_draws_from_no_source(run, made, capsys):
+    evaluate(run, "--mode", "train", "--episodes", "1")
+    printed = capsys.readouterr().out
+    assert "walker_walk" in printed and "procedural levels" not in printed and "Backgrounds" not in printed
 
 
 def test_returns_do_not_depend_on_the_number_of_environments(run, made):
@@ -173,9 +185,9 @@ def test_missing_data_is_found_before_anything_is_made(run, made, tmp_path):
     assert made == []
 
 
-def command(*flags):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, str(PROJECT_ROOT / "locoeval.py"), "--device", "cpu", *flags]
+def command(*flags, script="locoeval.py", **variables):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    words = [sys.executable, str(PROJECT_ROOT / script), *flags]
     return subprocess.run(words, capture_output=True, text=True, env=environment, cwd="/", timeout=600)
 
 
@@ -201,18 +213,33 @@ def command(*flags):
     ],
 )
 def test_exit_codes(run, flags, code, words):
-    done = command(*[str(run) if flag == "RUN" else flag for flag in flags])
+    done = command("--device", "cpu", *[str(run) if flag == "RUN" else flag for flag in flags])
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr and done.stderr.count("\n") == 2
     for word in words:
         assert word in done.stderr
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="EGL is Linux's")
+@pytest.mark.parametrize("script", ["locoeval.py", "train.py"])
+def test_a_machine_that_cannot_render_is_told_first(run, tmp_path, script):
+    trained = tmp_path / "trained"
+    flags = {
+        "locoeval.py": ("--model_dir", str(run), "--mode", "train", "--device", "cpu"),
+        "train.py": ("task=walker_walk", "masker=groundtruth", "device=cpu", f"hydra.run.dir={trained}"),
+    }
+    no_driver = {"MUJOCO_GL": "egl", "__EGL_VENDOR_LIBRARY_FILENAMES": str(tmp_path / "none.json")}
+    done = command(*flags[script], script=script, **no_driver)
+    assert done.returncode == 7, done.stderr
+    assert "OpenGL rendering does not work" in done.stderr and "Traceback" not in done.stderr
+    assert not (run / "eval").exists() and not (trained / "masker").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_real_simulator(tmp_path):
     run = make_run(tmp_path / "run", "groundtruth", ACTIONS["walker_walk"])
-    flags = ["--model_dir", str(run), "--mode", "color_hard"]
+    flags = ["--model_dir", str(run), "--mode", "color_hard", "--device", "cpu"]
     results = []
     for count in ("1", "2"):
         done = command(*flags, "--episodes", "2", "--num_envs", count, "--out", str(tmp_path / count))

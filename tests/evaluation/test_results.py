@@ -7,6 +7,7 @@ import pytest
 
 from common import files
 from common.errors import ConfigError, InputError
+from common.masking import MaskerInfo
 from evaluation.evaluate import EpisodeResult
 from evaluation.results import (
     Conditions,
@@ -18,7 +19,10 @@ from evaluation.results import (
     save_result,
 )
 
-MASKER = {"name": "samg", "variant": "tiny", "fingerprint": "ab" * 32, "numerics": {"device": "cpu"}}
+MASKER = MaskerInfo(
+    "samg", "tiny", "ab" * 32, {"device": "cpu"}, {"passes": 2}, {"sha256": "cd" * 32, "release": None}
+).to_dict()
+TRAINING_MASKER = {"name": "samg", "variant": "tiny", "fingerprint": "ef" * 32}
 
 
 def conditions(**changes):
@@ -31,7 +35,7 @@ def conditions(**changes):
         "colors": None,
         "level_facts": {"level": "video_hard", "clips": 16},
         "masker": MASKER,
-        "training_masker": MASKER,
+        "training_masker": TRAINING_MASKER,
         "padded_batch": 8,
         "algorithm": "drqv2",
         "agent_steps": 2000,
@@ -46,6 +50,7 @@ def conditions(**changes):
 
 def episode(index, value, **changes):
     fixed = {
+        "seed": 1000 + index,
         "length": 500,
         "terminated": False,
         "success": None,
@@ -54,7 +59,7 @@ def episode(index, value, **changes):
         "mask_precision": 1.0,
         "empty_share": 0.25,
     }
-    return EpisodeResult(index, value, **{**fixed, **changes})
+    return EpisodeResult(episode=index, episode_return=value, **{**fixed, **changes})
 
 
 @pytest.fixture
@@ -66,6 +71,8 @@ def test_aggregates(result):
     assert (result.mean, result.std, result.episodes) == (2.0, 4.0, 2)
     assert (result.mask_iou, result.mask_recall, result.mask_precision) == (0.5, 0.75, 1.0)
     assert (result.empty_share, result.random_return, result.success_rate) == (0.25, 1.5, None)
+    assert result.random_returns == [1.0, 2.0] and result.episode_seeds == [1000, 1001]
+    assert make_result(conditions(), [episode(0, 1.0)]).random_returns is None
     assert result.versions["mujoco"] and result.date.endswith("+00:00")
 
 
@@ -128,12 +135,17 @@ def spoil(content, **changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: spoil(c, version=99), "version is 99, expected 1"),
+        (lambda c: spoil(c, version=99), "version is 99, expected 2"),
         (lambda c: {k: v for k, v in c.items() if k != "iqm"}, "lacks the field iqm"),
+        (lambda c: {k: v for k, v in c.items() if k != "fingerprint"}, "lacks the field fingerprint"),
+        (lambda c: {k: v for k, v in c.items() if k != "conditions"}, "lacks the field conditions"),
+        (lambda c: spoil(c, seed=5), "seed is 5, but the conditions say 0"),
+        (lambda c: spoil(c, training_fingerprint=None), "training_fingerprint is None, but"),
+        (lambda c: spoil(c, episode_seeds=[1]), "episode_seeds has 1 values for 2 episodes"),
         (lambda c: spoil(c, extra=1), "unknown field extra"),
         (lambda c: spoil(c, mean="high"), "mean is 'high'"),
         (lambda c: spoil(c, episodes=True), "episodes is True"),
-        (lambda c: spoil(c, episodes=3), "episode_returns has 2 values for 3 episodes"),
+        (lambda c: spoil(c, episodes=3), "episode_seeds has 2 values for 3 episodes"),
         (lambda c: spoil(c, mean=77.0), "mean is 77.0, but"),
         (lambda c: spoil(c, conditions=3), "conditions is not an object"),
         (lambda c: spoil(c, conditions=spoil(c["conditions"], task=3)), "conditions.task is 3"),
@@ -152,12 +164,42 @@ def test_a_spoilt_file_says_what_is_wrong(tmp_path, result, change, message):
 def test_missing_and_broken_files(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         load_result(tmp_path / "none.json")
-    (tmp_path / "half.json").write_text('{"version": 1, ')
+    (tmp_path / "half.json").write_text('{"version": 2, ')
     with pytest.raises(InputError, match="not valid JSON"):
         load_result(tmp_path / "half.json")
 
 
 def test_every_field_reaches_the_file(result):
     content = result.to_dict()
-    assert set(content) == {field.name for field in dataclasses.fields(result)}
+    assert set(content) >= {field.name for field in dataclasses.fields(result)}
     assert set(content["conditions"]) == {field.name for field in dataclasses.fields(Conditions)}
+
+
+def test_the_file_says_at_its_top_level_what_was_evaluated(result):
+    content = result.to_dict()
+    expected = {
+        "task": "walker_walk",
+        "level": "video_hard",
+        "source": "procedural",
+        "protocol": "dmcgb",
+        "key": None,
+        "masker": MASKER,
+        "fingerprint": "ab" * 32,
+        "training_fingerprint": "ef" * 32,
+        "algorithm": "drqv2",
+        "agent_steps": 2000,
+        "frames": 4000,
+        "updates": 750,
+        "action_repeat": 2,
+        "seed": 0,
+        "train_seed": 1,
+        "episode_seeds": [1000, 1001],
+        "random_returns": [1.0, 2.0],
+    }
+    assert {name: content[name] for name in expected} == expected
+    assert content["masker"]["weights"]["sha256"] == "cd" * 32 and content["masker"]["method"] == {
+        "passes": 2
+    }
+    used = conditions(level_facts={"level": "video_hard", "key": "green"}, training_masker=None)
+    again = make_result(used, [episode(0, 1.0)]).to_dict()
+    assert again["key"] == "green" and again["training_fingerprint"] is None
