@@ -18,7 +18,7 @@ from PIL import Image
 
 from common.errors import ConfigError, run_script
 from common.files import atomic_path, read_json, write_bytes
-from common.paths import PROJECT_ROOT, resolve
+from common.paths import PROJECT_ROOT, output_path
 from samg import Reference
 
 POINTS_FILE = "points.json"
@@ -35,7 +35,7 @@ def main() -> None:
     are checked and written in the form above.
     """
     args = _parse(sys.argv[1:])
-    directory = resolve(args.out)
+    directory = output_path(args.out)
     if args.from_simulator is not None:
         points = {domain: _from_simulator(domain, directory) for domain in args.from_simulator}
     else:

@@ -10,10 +10,9 @@ from pathlib import Path
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 
-import torch
-
+from common.devices import resolve_device
 from common.errors import ConfigError, run_script
-from common.paths import PROJECT_ROOT, resolve
+from common.paths import PROJECT_ROOT, output_path
 from envs.pretraining_frames import POSE_TASKS, collect_domain
 from samg.pretraining.backgrounds import background
 from samg.pretraining.composites import Banks
@@ -47,7 +46,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--composites", type=int, default=Schedule.composites, help="pictures per step")
     parser.add_argument("--learning-rate", type=float, default=Schedule.learning_rate)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: PyTorch's default)")
     parser.add_argument("--ship", action="store_true", help="replace the weights in samg/weights")
     chosen = parser.parse_args(arguments)
@@ -77,11 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Collect, draw, train, export."""
     given = sys.argv[1:] if arguments is None else arguments
     chosen = parse(given)
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if chosen.device == "auto" else chosen.device
-    device = torch.device(name)
-    out, seed = resolve(chosen.out), chosen.seed
+    device = resolve_device(chosen.device, chosen.threads)
+    out, seed = output_path(chosen.out), chosen.seed
     data = out / "data"
     frames = collect(chosen, data)
     say("Drawing backgrounds and objects ...")

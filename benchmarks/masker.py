@@ -25,7 +25,7 @@ import samg.persam
 from common.devices import resolve_device
 from common.errors import run_script, unknown_choice
 from common.files import write_json
-from common.paths import resolve
+from common.paths import output_path
 from samg import Reference, SamGMasker, SamgOptions
 from samg.fitting import fit_reference
 from samg.masker import Source
@@ -212,8 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results.append(benchmark(variant, device, flags))
         show(results[-1], setting)
     if flags.out:
-        write_json(resolve(flags.out), {"setting": setting, "variants": results})
-        print(f"\nWritten: {resolve(flags.out)}")
+        write_json(output_path(flags.out), {"setting": setting, "variants": results})
+        print(f"\nWritten: {output_path(flags.out)}")
 
 
 if __name__ == "__main__":

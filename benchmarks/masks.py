@@ -23,7 +23,7 @@ from torch import Tensor
 
 from common.errors import run_script
 from common.files import read_json, write_json
-from common.paths import PROJECT_ROOT, resolve
+from common.paths import PROJECT_ROOT, output_path
 from common.seeding import counter_rng
 from envs import make_env
 from envs.pretraining_frames import POSE_TASKS, poses
@@ -309,7 +309,7 @@ def show(result: dict[str, Any]) -> None:
 def main() -> None:
     """Measure, print, save."""
     chosen = parse()
-    out = resolve(chosen.out)
+    out = output_path(chosen.out)
     out.mkdir(parents=True, exist_ok=True)
     results = []
     for seed in chosen.seeds:

@@ -48,14 +48,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_free(path: Path) -> bool:
+    """Return whether a directory may appear at ``path``: nothing is there, or a directory without content."""
+    if path.is_symlink() or not path.is_dir():
+        return not os.path.lexists(path)
+    return not any(path.iterdir())
+
+
 @contextlib.contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a staging directory; on success its files are fsynced and it appears as ``path`` by one rename.
 
     Raises:
-        FileExistsError: ``path`` exists already (directories written this way are never replaced).
+        FileExistsError: ``path`` exists already and is no empty directory (what was written this way is never
+            replaced).
     """
-    if path.exists():
+    if not is_free(path):
         raise FileExistsError(f"{path} exists already")
     path.parent.mkdir(parents=True, exist_ok=True)
     stage = path.parent / f"{STAGE_PREFIX}{uuid.uuid4().hex}"

@@ -28,6 +28,11 @@ def resolve(path: str | os.PathLike[str]) -> Path:
     return here if here.exists() else PROJECT_ROOT / candidate
 
 
+def output_path(path: str | os.PathLike[str]) -> Path:
+    """Return where to write: ``path`` as an absolute path; a relative one lies in the working directory."""
+    return Path.cwd() / Path(path).expanduser()
+
+
 def existing_file(path: str | os.PathLike[str], what: str, hint: str = "") -> Path:
     """Return the resolved path of a file that must exist.
 

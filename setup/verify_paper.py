@@ -24,7 +24,7 @@ import envs
 from common.devices import resolve_device
 from common.errors import run_script
 from common.files import write_json
-from common.paths import resolve
+from common.paths import PROJECT_ROOT, output_path
 from envs.levels import LEVELS
 from evaluation.cli import whole_number
 from evaluation.mask_quality import frame_quality
@@ -110,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tasks[task] = found = verify_task(task, networks, options)
         row = "".join(f"{value:13.3f}" for value in (*found["iou"].values(), found["bfloat16_iou"]))
         print(f"{task:20}{found['point_sets']:12}{row}", flush=True)
-    out = resolve(options.out or f"{'runs' if options.random_weights else 'docs'}/paper_weights.json")
+    usual = PROJECT_ROOT / ("runs" if options.random_weights else "docs") / "paper_weights.json"
+    out = output_path(options.out or usual)
     about = {"torch": torch.__version__, "device": str(device), "source": options.source}
     write_json(out, {"weights": record and record.to_dict(), **about, "tasks": tasks})
     print(f"Written: {out}")

@@ -61,6 +61,18 @@ def test_a_directory_appears_whole_or_not_at_all(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["step"]
 
 
+def test_an_empty_directory_is_as_good_as_none(tmp_path):
+    (tmp_path / "made").mkdir()
+    with files.atomic_directory(tmp_path / "made") as stage:
+        (stage / "file").write_text("1")
+    assert (tmp_path / "made" / "file").read_text() == "1"
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    for taken in ("link", "made/file"):
+        with pytest.raises(FileExistsError), files.atomic_directory(tmp_path / taken):
+            pass
+
+
 def test_leftovers_of_a_killed_write_are_swept(tmp_path):
     (tmp_path / f"{files.STAGE_PREFIX}dir").mkdir()
     (tmp_path / f"{files.STAGE_PREFIX}file").write_text("")
@@ -95,6 +107,12 @@ def test_relative_paths_work_from_anywhere(tmp_path, monkeypatch):
         paths.existing_file("none.png", "Image")
     with pytest.raises(InputError, match="is not a file"):
         paths.existing_file(tmp_path, "Image")
+
+
+def test_outputs_lie_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert paths.output_path("docs/new.json") == tmp_path / "docs" / "new.json"
+    assert paths.output_path(tmp_path / "a") == tmp_path / "a"
 
 
 def test_device_is_checked():
