@@ -87,11 +87,30 @@ def _to_rgb(image: Image.Image, name: str, expect_grey: bool) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
+def is_binary(pixels: np.ndarray) -> bool:
+    """Return whether a mask file is a binary mask, not a cut-out of the object on black.
+
+    Binary are black and white, exactly or as JPEG left it, and files that hold nothing but 0 and 1.
+
+    Args:
+        pixels: uint8 (H, W, 3).
+    """
+    brightest, darkest = pixels.max(axis=2), pixels.min(axis=2)
+    top = int(brightest.max())
+    if top <= 1:
+        return top == 1
+    lit = brightest > _LIT
+    if not lit.any() or int((brightest - darkest)[lit].max()) > _GREY_SPREAD:
+        return False
+    two_valued = len(np.unique(brightest)) <= 2 and top > 127
+    return two_valued or float((brightest[lit] >= _WHITE).mean()) >= 0.8
+
+
 def binarise(pixels: np.ndarray) -> np.ndarray:
     """Turn a mask file's pixels into a mask.
 
-    A binary mask (black and white, exactly or as JPEG left it) is split at 127. Anything else is a cut-out,
-    the object on black: a pixel belongs to it when its brightest channel exceeds 16.
+    A binary mask is split in the middle. Anything else is a cut-out, the object on black: a pixel belongs to
+    it when its brightest channel exceeds 16.
 
     Args:
         pixels: uint8 (H, W, 3).
@@ -99,14 +118,10 @@ def binarise(pixels: np.ndarray) -> np.ndarray:
     Returns:
         bool (H, W).
     """
-    brightest, darkest = pixels.max(axis=2), pixels.min(axis=2)
-    lit = brightest > _LIT
-    if not lit.any():
-        return lit
-    grey = int((brightest.astype(np.int16) - darkest)[lit].max()) <= _GREY_SPREAD
-    two_valued = grey and len(np.unique(brightest)) <= 2 and int(brightest.max()) > 127
-    nearly_two_valued = grey and float((brightest[lit] >= _WHITE).mean()) >= 0.8
-    return brightest > 127 if two_valued or nearly_two_valued else lit
+    brightest = pixels.max(axis=2)
+    if not is_binary(pixels):
+        return brightest > _LIT
+    return brightest > (0 if brightest.max() <= 1 else 127)
 
 
 def halo_share(image: np.ndarray, cutout: np.ndarray, mask: np.ndarray) -> float:

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from PIL import Image
 
 from common.errors import InputError
 from common.files import atomic_path, read_json, write_json
-from samg.images import binarise, halo_share, read_rgb
+from samg.images import binarise, halo_share, is_binary, read_rgb
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ class Reference:
         mask: bool (H, W), the whole target.
         part_masks: bool (M, H, W), parts that each get a point prompt of their own.
         points: float32 (P, 2), (x, y) pixels that each get one, too.
-        cutouts: uint8 (1 + M, H, W, 3), the mask files' pixels, main mask first; read in compat mode only.
+        cutouts: uint8 (1 + M, H, W, 3), the targets on black, main mask first: pixels of the mask files where
+            these are cut-outs, those of the image where they are binary; read in compat mode only.
         sources: where each of these came from, for people.
     """
 
@@ -51,7 +52,7 @@ class Reference:
         cls,
         original_image: str | os.PathLike[str],
         masked_image: str | os.PathLike[str],
-        extra_points_list: Iterable[Any] | None = (),
+        extra_points_list: Any = (),
         extra_masked_images_list: Iterable[str | os.PathLike[str]] | None = (),
     ) -> Reference:
         """Read and check a reference.
@@ -59,7 +60,7 @@ class Reference:
         Args:
             original_image: the plain render.
             masked_image: the target as a cut-out on black or as a binary mask.
-            extra_points_list: (x, y) pairs, or their numbers in one flat list.
+            extra_points_list: (x, y) pairs, or their numbers in one flat list, array, tensor or text.
             extra_masked_images_list: masks of parts, in the same form as ``masked_image``.
 
         Raises:
@@ -79,20 +80,21 @@ class Reference:
                     "Make both from the same render, at the same size.",
                 )
         masks = [binarise(pixels) for pixels, _ in files]
+        cutouts = []
         for (pixels, path), mask in zip(files, masks, strict=True):
             _check_mask(mask, f"mask image {path}")
-            _warn_halo(image, pixels, mask, path)
+            cutouts.append(image * mask[..., None] if is_binary(pixels) else pixels)
+            _warn_halo(image, cutouts[-1], mask, path)
         points = parse_points(extra_points_list)
-        cutouts = np.stack([pixels for pixels, _ in files])
         sources = (image_path.name, *(path.name for _, path in files))
-        return cls._checked(image, masks[0], masks[1:], points, cutouts, sources)
+        return cls._checked(image, masks[0], masks[1:], points, np.stack(cutouts), sources)
 
     @classmethod
     def from_arrays(
         cls,
         image: np.ndarray,
         mask: np.ndarray,
-        points: Iterable[Any] = (),
+        points: Any = (),
         part_masks: Iterable[np.ndarray] = (),
     ) -> Reference:
         """Make a reference of uint8 (H, W, 3), bool (H, W), points as in ``load`` and bool (M, H, W).
@@ -197,13 +199,17 @@ class Reference:
         return cls._checked(image, masks[0], masks[1:], parse_points(points), np.stack(cutouts), sources)
 
 
-def parse_points(values: Iterable[Any] | None) -> np.ndarray:
-    """Return float32 (P, 2) of (x, y) pairs, or of a flat list of numbers x y x y ...
+def parse_points(values: Any) -> np.ndarray:
+    """Return float32 (P, 2) of (x, y) pairs, or of numbers x y x y ...
+
+    Args:
+        values: pairs or numbers as a list, array or tensor; or text, such as ``40 24 23 68`` or ``40,24``;
+            None is no point.
 
     Raises:
         InputError: something is not a number, not finite, or not one of a pair.
     """
-    items = list(values) if values is not None else []
+    items = _items(values)
     nested = [_is_sequence(item) for item in items]
     if any(nested) and not all(nested):
         raise InputError("extra_points_list mixes pairs and single numbers.", _POINTS_CURE)
@@ -217,6 +223,18 @@ def parse_points(values: Iterable[Any] | None) -> np.ndarray:
             f"extra_points_list has {len(items)} numbers, which make no x, y pairs.", _POINTS_CURE
         )
     return np.array([_number(item) for item in items], dtype=np.float32).reshape(-1, 2)
+
+
+def _items(values: Any) -> list[Any]:
+    """Return the pairs or numbers of whatever holds them; arrays and tensors become lists at every level."""
+    if values is None:
+        return []
+    if isinstance(values, str):
+        return values.replace(",", " ").split()
+    plain = values.tolist() if hasattr(values, "tolist") else values
+    if not _is_sequence(plain) or isinstance(plain, Mapping):
+        raise InputError(f"extra_points_list is {values!r}, expected a list of points.", _POINTS_CURE)
+    return [item.tolist() if hasattr(item, "tolist") else item for item in plain]
 
 
 def _is_sequence(item: Any) -> bool:

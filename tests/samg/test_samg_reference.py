@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from common.errors import InputError
@@ -189,6 +190,12 @@ def test_not_square(files):
         ([float("inf"), 2], "not finite"),
         (["a", 2], "not a number"),
         ([[None, 2]], "not a number"),
+        (40, "expected a list of points"),
+        (torch.tensor(40), "expected a list of points"),
+        ({"x": 1, "y": 2}, "expected a list of points"),
+        ("40 24 23", "3 numbers"),
+        ("40 y", "not a number"),
+        (torch.tensor([[1.0, 2.0, 3.0]]), "not an x, y pair"),
     ],
 )
 def test_impossible_points(files, points, words):
@@ -202,7 +209,15 @@ def test_points_as_pairs_flat_text_or_absent():
     assert parse_points([[40, 24], [23, 68]]).tolist() == expected
     assert parse_points([40, 24, 23, 68]).tolist() == expected
     assert parse_points(["40", "24", "23", "68"]).tolist() == expected
-    assert parse_points(np.array(expected)).tolist() == expected
+    assert parse_points("40 24 23 68").tolist() == parse_points("40,24, 23,68").tolist() == expected
+    for made in (
+        np.array(expected),
+        torch.tensor(expected),
+        np.ravel(expected),
+        tuple(torch.tensor(expected)),
+    ):
+        assert parse_points(made).tolist() == expected
+    assert parse_points(iter(torch.tensor(expected).flatten())).tolist() == expected
     assert parse_points(None).shape == parse_points([]).shape == (0, 2)
 
 
@@ -239,8 +254,31 @@ def test_digest_follows_what_matters(files):
     plain = load(files)
     assert load(files).digest() == plain.digest()
     assert load(files, "cutout.png").digest() == plain.digest()
-    assert load(files, "cutout.png").digest(cutouts=True) != plain.digest(cutouts=True)
+    cutout = np.asarray(Image.open(files / "cutout.png")).copy()
+    cutout[cutout.any(2)] |= 1
+    save(files / "brighter.png", cutout)
+    assert load(files, "brighter.png").digest() == plain.digest()
+    assert load(files, "brighter.png").digest(cutouts=True) != plain.digest(cutouts=True)
     assert load(files, extra_points_list=[25, 30]).digest() != plain.digest()
+
+
+@pytest.mark.parametrize("top", [1, 255])
+def test_binary_mask_cut_out_and_arrays_are_the_same_reference(files, top):
+    image, mask = scene(size=60)
+    save(files / "binary.png", mask.astype(np.uint8) * top)
+    parts = [files / "binary.png"]
+    expected = Reference.from_arrays(image, mask, part_masks=[mask])
+    for name in ("binary.png", "cutout.png"):
+        found = load(files, name, extra_masked_images_list=parts)
+        assert found.digest(cutouts=True) == expected.digest(cutouts=True)
+
+
+def test_mask_of_zeros_and_ones(files, caplog):
+    _, mask = scene(size=60)
+    save(files / "ones.png", mask.astype(np.uint8))
+    with caplog.at_level(logging.WARNING):
+        assert np.array_equal(load(files, "ones.png").mask, mask)
+    assert "halo" not in caplog.text
 
 
 def test_from_arrays_refuses_other_types():
