@@ -53,15 +53,22 @@ def download_dmcgb(options: argparse.Namespace) -> None:
         print(f"To use them: export {DATA_VARIABLE}={directory}")
 
 
+def download_paper_weights() -> None:
+    """Fetch the released weights, and say of each file where it is and which one it is."""
+    from samg.weights import download_paper
+
+    for path, file in download_paper().items():
+        origin = f", {file.repo} at revision {file.revision}" if file.revision else ""
+        print(f"{path}\n  sha256 {file.sha256}{origin}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the chosen subcommand."""
     options = parse(arguments)
     if options.command == "dmcgb":
         download_dmcgb(options)
     else:
-        from samg.weights import download_paper
-
-        download_paper()
+        download_paper_weights()
 
 
 if __name__ == "__main__":

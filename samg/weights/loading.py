@@ -15,7 +15,7 @@ from samg.paper import ENCODERS, PaperNetworks, check_encoders
 from samg.weights import hub
 from samg.weights.drawn import drawn_state
 from samg.weights.hub import PathLike
-from samg.weights.record import WeightsRecord
+from samg.weights.record import WeightFile, WeightsRecord
 from samg.weights.state import load_strictly, read_state
 
 _TABLE_518 = 1 + 37 * 37
@@ -55,13 +55,11 @@ def find_paper_weights(
     return hub.find_files(weights, _components(encoders, sam, dino))
 
 
-def download_paper(sam: str = "l1", dino: str = "vitb14") -> list[Path]:
-    """Fetch the released weights into the hub's cache, verify them, and return their paths."""
+def download_paper(sam: str = "l1", dino: str = "vitb14") -> dict[Path, WeightFile]:
+    """Fetch the released weights into the hub's cache, verify them, and return path -> its record."""
     components = _components(ENCODERS, sam, dino)
     paths = hub.download(components)
-    for name, kind in components.items():
-        hub.describe_file(paths[name], name, kind)
-    return list(paths.values())
+    return {paths[name]: hub.describe_file(paths[name], name, kind) for name, kind in components.items()}
 
 
 def _empty(component: str, architecture: str) -> nn.Module:

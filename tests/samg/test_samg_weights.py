@@ -1,6 +1,7 @@
 """Released weights: found, fetched, checked and recorded; every failure is one sentence with its cure."""
 
 import hashlib
+import importlib.util
 import os
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from common.errors import ConfigError, InputError, ResourceError
+from common.files import sha256_file
+from common.paths import PROJECT_ROOT
 from efficientvit import EfficientViTSam
 from samg.dinov2 import DinoV2
 from samg.paper import PaperNetworks
@@ -175,8 +178,21 @@ def fake_hub(no_weights_anywhere, monkeypatch):
 def test_download_fetches_both_files_and_then_none(fake_hub):
     paths = download_paper()
     assert fake_hub == [(SAM_REPO, "efficientvit_sam_l1.pt"), (DINO_REPO, "model.safetensors")]
-    assert list(find_paper_weights().values()) == paths
+    assert list(find_paper_weights().values()) == list(paths)
+    for path, file in paths.items():
+        assert file.sha256 == sha256_file(path) and file.revision == path.parent.name
     assert len(fake_hub) == 2
+
+
+def test_the_download_command_says_which_files_these_are(fake_hub, capsys):
+    spec = importlib.util.spec_from_file_location("download_command", PROJECT_ROOT / "setup" / "download.py")
+    command = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(command)
+    command.main(["paper"])
+    told = capsys.readouterr().out
+    for path in find_paper_weights().values():
+        assert f"{path}\n  sha256 {sha256_file(path)}" in told
+        assert f"revision {path.parent.name}" in told
 
 
 def test_a_file_that_is_not_what_the_hub_sent_is_refused(no_weights_anywhere):
