@@ -18,12 +18,17 @@ class MaskerInfo:
         variant: the network set, such as ``paper``, ``tiny``, ``none``.
         fingerprint: SHA-256 over weights, reference and method; equal fingerprints mean equal masks.
         numerics: what may change the last bits (device, precision, compilation); not fingerprinted.
+        method: which rules and options it follows, as JSON values; empty for maskers that have none.
+        weights: which weights it was built from (digests, releases, how they were made), as JSON values;
+            empty for maskers without networks.
     """
 
     name: str
     variant: str
     fingerprint: str
     numerics: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
@@ -32,7 +37,12 @@ class MaskerInfo:
 
 @runtime_checkable
 class ObservationMasker(Protocol):
-    """Anything that tells foreground from background in a batch of frames."""
+    """Anything that tells foreground from background in a batch of frames.
+
+    A masker may also have the attribute ``last_empty``: None before the first call of ``mask``, then bool
+    (N,) on the masker's device, the frames in which it found nothing, whatever it returned in their place.
+    Read it with ``getattr(masker, "last_empty", None)``; it is no part of what every masker must have.
+    """
 
     @property
     def info(self) -> MaskerInfo:

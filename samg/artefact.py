@@ -12,9 +12,9 @@ from torch import Tensor
 
 from common.devices import resolve_device
 from common.errors import ConfigError, InputError
-from common.files import atomic_directory, read_json, write_json
+from common.files import atomic_directory, is_free, read_json, write_json
 from samg.baselines import BASELINES, BaselineMasker
-from samg.build import LoadedNetworks, choose_rules, load_networks
+from samg.build import LoadedNetworks, choose_rules, load_networks, plain_weights
 from samg.fitting import Fit
 from samg.map_prompt import build_map_prompt
 from samg.masker import SamGMasker, Weights
@@ -33,7 +33,7 @@ def should_write(directory: Path, record: dict[str, Any]) -> bool:
     Raises:
         ConfigError: it holds another masker.
     """
-    if not directory.exists():
+    if is_free(directory):
         return True
     kept = read_json(directory / RECORD, "masker record")
     if kept.get("fingerprint") != record["fingerprint"]:
@@ -112,7 +112,7 @@ def load_samg_masker(directory: Path, device: str | torch.device, weights: Weigh
     target = resolve_device(str(device))
     tensors = _read_tensors(directory / _TENSORS, target)
 
-    loaded = load_networks(variant, target, weights or path, options.encoders, settings)
+    loaded = load_networks(variant, target, plain_weights(weights) or path, options.encoders, settings)
     _check_weights(loaded, digest, directory)
     prefix = "targets."
     targets = {name: tensors[prefix + name] for name in options.select_encoders(loaded.networks.encoders)}

@@ -129,14 +129,17 @@ def build_masker(
     parsed = SamgOptions.parse(options, also=known.settings)
     parsed.select_encoders(known.encoders)
     return MaskerBuilder(
-        variant, resolve_device(str(device)), _plain_weights(weights), choose_rules(compat), parsed, settings
+        variant, resolve_device(str(device)), plain_weights(weights), choose_rules(compat), parsed, settings
     )
 
 
-def _plain_weights(weights: Any) -> Weights:
-    if weights is None or isinstance(weights, str | os.PathLike):
-        return None if weights is None else os.fspath(weights)
-    return [os.fspath(path) for path in weights]
+def plain_weights(weights: Any) -> Weights:
+    """Return the paths of weights as absolute ones, valid in whichever directory a saved masker is loaded."""
+    if weights is None:
+        return None
+    if isinstance(weights, str | os.PathLike):
+        return str(resolve(weights))
+    return [str(resolve(path)) for path in weights]
 
 
 def choose_rules(compat: bool) -> Rules:
@@ -157,13 +160,14 @@ def load_networks(
         variant: a key of ``NETWORKS``.
         device: where they go.
         weights: paths, or None for the variant's own.
-        encoders: those needed; empty means all.
+        encoders: those needed, in any order; empty means all.
         settings: the variant's own settings.
 
     Raises:
+        ConfigError: the variant has no such encoder.
         InputError: the weights are missing, damaged or of another architecture.
     """
-    chosen = encoders or NETWORKS[variant].encoders
+    chosen = SamgOptions(encoders=encoders).select_encoders(NETWORKS[variant].encoders)
     return NETWORKS[variant].load(device, weights, chosen, dict(settings or {}))
 
 

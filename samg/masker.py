@@ -27,6 +27,10 @@ METHOD = "samg-1"
 """Raised whenever the same weights, reference and options would give other masks than before."""
 
 
+# What a record says of weights that is worth repeating with every result.
+_NAMED = ("architecture", "files", "sha256", "command", "seed", "steps")
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a masker's networks came from.
@@ -44,6 +48,11 @@ class Source:
     weights: Weights = None
     settings: dict[str, str] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """Return which weights these are, without the machine's paths, as JSON values."""
+        named = {name: self.record[name] for name in _NAMED if name in self.record}
+        return {"digest": self.digest, "settings": self.settings, **named}
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,11 @@ class SamGMasker:
         options: checked options.
         source: where the networks came from.
         device: where everything runs.
+
+    Attributes:
+        last_empty: bool (N,) on ``device``: in which frames of the last call of ``mask`` the final pass found
+            nothing, before ``on_empty`` had its say; None before the first call. Reading its values waits for
+            the device, keeping it does not.
     """
 
     def __init__(
@@ -113,7 +127,10 @@ class SamGMasker:
         self._encoders = tuple(fit.targets)
         self._groups = operator_groups(networks, self._encoders, reference.size, device)
         self._counts = torch.zeros(1 + options.passes, dtype=torch.int64, device=device)
-        self._info = MaskerInfo("samg", source.variant, self._fingerprint(), self._numerics())
+        self.last_empty: Tensor | None = None
+        self._info = MaskerInfo(
+            "samg", source.variant, self._fingerprint(), self._numerics(), self._method(), source.identity()
+        )
 
     @property
     def info(self) -> MaskerInfo:
@@ -132,10 +149,14 @@ class SamGMasker:
         """
         self._check(frames)
         with torch.inference_mode():
-            masks = [self._mask_chunk(chunk, valid) for chunk, valid in self._chunks(frames)]
+            done = [self._mask_chunk(chunk, valid) for chunk, valid in self._chunks(frames)]
+        if not done:
+            self.last_empty = torch.zeros(0, dtype=torch.bool, device=self.device)
+            return frames.new_zeros(frames.shape[:3], dtype=torch.bool)
         # A tensor made in inference mode cannot enter a later gradient computation; a copy can.
-        found = torch.cat(masks).clone() if masks else frames.new_zeros(frames.shape[:3], dtype=torch.bool)
-        return found.to(frames.device)
+        masks, empty = (torch.cat(parts).clone() for parts in zip(*done, strict=True))
+        self.last_empty = empty
+        return masks.to(frames.device)
 
     def explain(self, frames: Tensor) -> Explanation:
         """Mask frames and keep everything in between, for pictures; not counted in ``statistics``."""
@@ -222,18 +243,23 @@ class SamGMasker:
             self.networks, encoded.embedding, similarity, weights, self.rules, passes, prompt
         )
 
-    def _mask_chunk(self, frames: Tensor, valid: int) -> Tensor:
+    def _mask_chunk(self, frames: Tensor, valid: int) -> tuple[Tensor, Tensor]:
+        """Return the masks of the real frames, and in which of them the last pass found nothing."""
         _, done = self._run(frames)
-        empty = torch.stack([~one.masks[:valid].flatten(1).any(1) for one in done]).sum(1)
+        empty = torch.stack([~one.masks[:valid].flatten(1).any(1) for one in done])
         self._counts[0].add_(valid)
-        self._counts[1:].add_(empty)
-        return resolve_empty(done, self.options.on_empty)[:valid]
+        self._counts[1:].add_(empty.sum(1))
+        return resolve_empty(done, self.options.on_empty)[:valid], empty[-1]
+
+    def _method(self) -> dict[str, Any]:
+        return {"rules": self.rules.name, **self.options.method(), "encoders": list(self._encoders)}
 
     def _fingerprint(self) -> str:
         identity = {
             "method": METHOD,
             "rules": self.rules.name,
-            "options": {**self.options.method(), "encoders": self._encoders},
+            # Similarities are averaged over encoders: in which order they were named does not matter.
+            "options": {**self.options.method(), "encoders": sorted(self._encoders)},
             "weights": self.source.digest,
             "reference": self.reference.digest(self.rules.uses_cutouts),
         }

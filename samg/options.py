@@ -16,7 +16,8 @@ class SamgOptions:
     """How a masker works, apart from its networks and its reference.
 
     Attributes:
-        encoders: feature maps to compare, such as ``("dino", "sam")``; empty means all the networks have.
+        encoders: feature maps to compare, such as ``("dino", "sam")``, in any order; empty means all the
+            networks have (``parse`` refuses an empty list, which says none, and takes None for all).
         passes: decoder passes per frame, 1 to 3.
         persam: whether to fit the mask weights to the reference (else one third each).
         extra_points: whether the reference's extra points become prompts.
@@ -76,7 +77,7 @@ class SamgOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as JSON values; ``parse`` reads them again."""
-        return {**asdict(self), "encoders": list(self.encoders)}
+        return {**asdict(self), "encoders": list(self.encoders) or None}
 
     def method(self) -> dict[str, Any]:
         """Return what decides the masks; padding only moves their last bits and is left out."""
@@ -92,7 +93,13 @@ def _names(value: Any) -> tuple[str, ...]:
         return (value,)
     if not isinstance(value, Iterable):
         raise ConfigError(f"masker.encoders is {value!r}, expected a list of names.", "Such as [dino,sam].")
-    return tuple(str(name) for name in value)
+    names = tuple(str(name) for name in value)
+    if not names:
+        raise ConfigError(
+            "masker.encoders is an empty list, and a masker needs at least one.",
+            "Leave it out, or set it to null, for all.",
+        )
+    return names
 
 
 def _is_count(value: Any, least: int) -> bool:

@@ -9,6 +9,7 @@ from common.errors import ConfigError, InputError, NonFiniteError, ResourceError
 from efficientvit.output import SamOutput
 from samg import SamGMasker, SamgOptions, build_masker, load_masker
 from samg.baselines import GroundTruthMasker
+from samg.masker import Source
 from samg.reference import Reference
 from samg.segment import Pass, best_masks, resolve_empty, weighted_masks
 from tests.support.fake_networks import FakeNetworks
@@ -119,6 +120,55 @@ def test_empty_masks_are_counted_per_pass(monkeypatch):
     assert counts["empty_share"] == 1
 
 
+@pytest.mark.parametrize("policy", ["keep", "raw", "previous_pass"])
+def test_last_empty_tells_what_the_policy_hides(monkeypatch, policy):
+    masker, (frames, _) = fitted(on_empty=policy, batch_size=2), scenes(3)
+    assert masker.last_empty is None
+    decode = masker.networks.decode
+
+    def blind_to_the_first(embedding, size, points, labels, boxes=None, mask_inputs=None):
+        found = decode(embedding, size, points, labels, boxes, mask_inputs)
+        if boxes is None:
+            return found
+        return found._replace(logits=torch.cat((-found.logits[:1].abs(), found.logits[1:])))
+
+    monkeypatch.setattr(masker.networks, "decode", blind_to_the_first)
+    masks = masker.mask(frames)
+    assert masker.last_empty.tolist() == [True, False, True]  # the first frame of either batch of two
+    assert (not masks[0].any()) == (policy == "keep")
+    assert not masker.last_empty.is_inference()
+    masker.mask(frames[:0])
+    assert masker.last_empty.shape == (0,)
+
+
+def test_info_names_method_and_weights():
+    info = fitted(compat=True, passes=2, seed=3, weights="1").info
+    assert info.method["rules"] == "compat" and info.method["encoders"] == ["coarse", "fine", "other"]
+    expected = {"passes": 2, "persam": True, "extra_points": True, "map_prompt": False, "on_empty": "keep"}
+    assert expected.items() <= info.method.items() and info.method["seed"] == 3
+    assert info.weights["digest"] == "digest-1"
+
+
+def test_identity_of_weights_has_no_paths():
+    record = {"sha256": "a", "files": [{"filename": "l1.pt", "release": "2024-02"}], "folder": "/home/me"}
+    identity = Source("paper", "a", "/home/me/weights", {"sam": "l1"}, record).identity()
+    assert identity["files"] == record["files"] and identity["settings"] == {"sam": "l1"}
+    assert "/home/me" not in json.dumps(identity)
+
+
+def test_relative_weights_are_found_from_another_directory(tmp_path, monkeypatch):
+    from samg.tiny import WEIGHTS
+
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "own.safetensors").write_bytes(WEIGHTS.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    reference = Reference.from_arrays(*scene(size=84))
+    masker = build_masker("tiny", weights="own.safetensors", persam=False).fit(reference)
+    masker.save("saved")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert SamGMasker.load("../saved").info == masker.info
+
+
 def test_empty_first_mask_gives_whole_frame_box_and_no_point(monkeypatch):
     masker, (frames, _) = fitted(passes=2), scenes(2)
     decode = masker.networks.decode
@@ -185,6 +235,12 @@ def test_fingerprint_follows_weights_reference_and_method():
     prints = {one.info.fingerprint for one in others} | {base.info.fingerprint}
     assert len(prints) == 7
     assert fitted().info.fingerprint not in prints
+    assert SamgOptions.parse({"encoders": None}) == SamgOptions()
+    one, other = (
+        fitted(persam=False, encoders=["fine", "coarse"]),
+        fitted(persam=False, encoders=["coarse", "fine"]),
+    )
+    assert one.info == other.info, "the order of naming does not matter"
     named = fitted(persam=False, encoders=["other", "coarse", "fine"])
     assert named.info.fingerprint == base.info.fingerprint, "naming all encoders is the default"
 
@@ -219,6 +275,7 @@ def test_networks_are_loaded_once_and_only_when_fitting(monkeypatch):
         (lambda: build_masker("tiny", on_empty="kep"), ConfigError, "Did you mean keep?"),
         (lambda: build_masker("tiny", encoders=["dinov2"]), ConfigError, "Did you mean dino?"),
         (lambda: build_masker("tiny", encoders=3), ConfigError, "list of names"),
+        (lambda: build_masker("tiny", encoders=[]), ConfigError, "empty list"),
         (lambda: build_masker("none", passes=2), ConfigError, "no setting 'passes'"),
         (lambda: build_masker("groundtruth", compat=True), ConfigError, "no setting 'compat'"),
         (lambda: build_masker("tiny", device="gpu0"), ConfigError, "device=gpu0"),
@@ -315,9 +372,19 @@ class HostSync(torch.utils._python_dispatch.TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("options", [{}, {"compat": True}, {"map_prompt": True, "on_empty": "previous_pass"}])
-def test_masking_never_waits_for_the_device(options):
-    masker, (frames, _) = fitted(**options), scenes(3)
+@pytest.mark.parametrize(
+    ("variant", "options"),
+    [
+        ("fake", {}),
+        ("fake", {"compat": True}),
+        ("fake", {"map_prompt": True, "on_empty": "previous_pass"}),
+        ("tiny", {"persam": False}),
+    ],
+)
+def test_masking_never_waits_for_the_device(variant, options):
+    size = 84 if variant == "tiny" else 48
+    masker, (frames, _) = build_masker(variant, **options).fit(fake_reference(size)), scenes(3, size)
+    masker.mask(frames)  # what is made once and kept may come from the host
     with HostSync():
         masker.mask(frames)
 

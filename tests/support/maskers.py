@@ -1,5 +1,7 @@
 """Maskers on the fake networks, by a variant of their own that also survives saving and loading."""
 
+from pathlib import Path
+
 import torch
 
 from samg import build
@@ -10,8 +12,8 @@ from tests.support.scenes import scene
 
 
 def load_fake(device, weights, encoders, settings):
-    """Load fake networks; their weights' name is their seed."""
-    seed = int(weights or 0)
+    """Load fake networks; the name of their weights file is their seed."""
+    seed = int(Path(weights or "0").name)
     return build.LoadedNetworks(
         FakeNetworks(seed, str(device)), Source("fake", f"digest-{seed}", weights, settings)
     )
