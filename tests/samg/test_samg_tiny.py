@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import numpy as np
@@ -165,21 +166,35 @@ def test_unusable_weights_are_named(networks: TinyNetworks, tmp_path) -> None:
 
 
 def test_clean_masks_of_seven_domains_through_the_pipeline() -> None:
-    from envs.pretraining_frames import POSE_TASKS, collect_domain
+    import envs
+    from envs.pretraining_frames import POSE_TASKS
     from samg import Reference, build_masker
 
     references = WEIGHTS.parent.parent.parent / "reference_images"
     points = json.loads((references / "points.json").read_text(encoding="utf-8"))
     means = []
-    for domain in POSE_TASKS:
+    for domain, task in POSE_TASKS.items():
         parts = sorted(references.glob(f"{domain}_masked_0_*.png"))
         masked = references / f"{domain}_masked_0.png"
-        masker = build_masker("tiny", persam=False).fit(
+        masker = build_masker("tiny").fit(
             Reference.load(references / f"{domain}_0.png", masked, points[domain], parts)
         )
-        made = collect_domain(domain, 4, seed=1234, paints=False)
-        truth = (made["labels"] >= 2) & (made["labels"] < 9)
-        found = masker.mask(torch.from_numpy(made["clean"])).numpy()
+        frames, truth = random_frames(envs.make_env(task, foreground=True, action_repeat=2), 4, every=10)
+        found = masker.mask(torch.from_numpy(frames)).numpy()
         either = (found | truth).sum((1, 2))
         means.append(float(((found & truth).sum((1, 2)) / either).mean()))
     assert np.mean(means) >= 0.60, dict(zip(POSE_TASKS, means, strict=True))
+
+
+def random_frames(env, count: int, every: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return frames uint8 (N, H, W, 3) of random actions, and the foreground bool (N, H, W)."""
+    generator, pairs = np.random.default_rng(1234), []
+    with contextlib.closing(env):
+        env.reset(seed=1234)
+        for step in range(1, 1 + every * count):
+            action = generator.uniform(env.action_space.low, env.action_space.high).astype(np.float32)
+            obs, _, _, _, info = env.step(action)
+            if step % every == 0:
+                pairs.append((obs["pixels"].copy(), info["foreground"].copy()))
+    frames, masks = zip(*pairs, strict=True)
+    return np.stack(frames), np.stack(masks)
