@@ -22,6 +22,7 @@ from algos.schedules import parse_schedule
 from common.errors import ConfigError, nearest, unknown_choice
 from common.files import write_bytes
 from common.paths import PROJECT_ROOT
+from training.guard import exclusive
 
 log = logging.getLogger(__name__)
 
@@ -299,7 +300,13 @@ def save_config(cfg: DictConfig, run_dir: Path) -> None:
 
     Raises:
         ConfigError: the run directory holds another experiment; the changed keys are named.
+        ResourceError: another process is training in it.
     """
+    with exclusive(run_dir):
+        _save_config(cfg, run_dir)
+
+
+def _save_config(cfg: DictConfig, run_dir: Path) -> None:
     path = run_dir / "config.yaml"
     changed = _changes(path, cfg) if path.exists() else []
     if changed and any((run_dir / "snapshots").glob("step_*")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ class CsvTable:
     """A CSV file whose first column is ``agent_steps``.
 
     Args:
-        path: the file; rows that are there already stay, up to ``resume_step``.
+        path: the file; rows that are there already stay, up to ``resume_step``. With a ``resume_step`` of -1
+            the table starts anew, and an old file is kept under another name.
         resume_step: rows of later steps are dropped, because a resumed run writes them anew; a row that was
             cut off by a crash is dropped too.
     """
@@ -31,6 +33,8 @@ class CsvTable:
         self.path = path
         self.columns: list[str] = []
         self.last_step = -1
+        if path.exists() and resume_step < 0:
+            path.rename(_free_name(path))
         if path.exists():
             kept = [row for row in self._rows() if self._is_kept(row, resume_step)]
             self.last_step = int(kept[-1][STEP] or -1) if kept else -1
@@ -67,3 +71,9 @@ class CsvTable:
             writer = csv.DictWriter(handle, self.columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
+
+
+def _free_name(path: Path) -> Path:
+    """Return a name beside ``path`` that nothing has: ``train.old-1.csv``, ``train.old-2.csv``, ..."""
+    names = (path.with_name(f"{path.stem}.old-{number}{path.suffix}") for number in itertools.count(1))
+    return next(name for name in names if not name.exists())

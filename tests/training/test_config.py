@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from omegaconf import OmegaConf
 
-from common.errors import ConfigError
+from common.errors import ConfigError, ResourceError
 from training.config import (
     CONFIG_DIR,
     GROUPS,
@@ -15,6 +15,7 @@ from training.config import (
     save_config,
     validate,
 )
+from training.guard import exclusive
 
 TASKS = _group_choices("task")
 
@@ -173,3 +174,11 @@ def test_group_files_say_where_their_keys_belong(group):
         return
     for path in (CONFIG_DIR / group).glob("**/*.yaml"):
         assert path.read_text().startswith("# @package _global_"), path
+
+
+def test_a_folder_in_use_is_not_touched(tmp_path):
+    save_config(compose_config(["masker=none"]), tmp_path)
+    before = (tmp_path / "config.yaml").read_text()
+    with exclusive(tmp_path), pytest.raises(ResourceError, match="Another process"):
+        save_config(compose_config(["masker=none", "num_train_frames=2000000"]), tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == before

@@ -38,7 +38,7 @@ def test_later_rows_and_cut_lines_are_dropped_on_resume(tmp_path: Path) -> None:
     path.write_text("agent_steps,a\n10,1\n15\n20,2\n")
     assert lines(CsvTable(path, resume_step=20).path) == ["agent_steps,a", "10,1", "20,2"]
     assert CsvTable(path).last_step == -1
-    assert lines(path) == ["agent_steps,a"], "a run that begins anew begins its tables anew"
+    assert not path.exists(), "a run that begins anew begins its tables anew"
     path.write_text("")
     CsvTable(path).append({"agent_steps": 1})
     assert lines(path) == ["agent_steps", "1"]
@@ -127,3 +127,11 @@ def test_until_and_every_count_frames() -> None:
     assert [step for step in range(4, 45, 4) if strided(step)] == [12, 20, 32, 40]
     assert not any(Every(0)(step) for step in range(10)) and not Every(None)(3)
     assert all(Every(1, action_repeat=4)(step) for step in range(1, 5))
+
+
+def test_a_table_that_starts_anew_keeps_the_old_one(tmp_path: Path) -> None:
+    for number in range(3):
+        CsvTable(tmp_path / "train.csv", -1).append({"agent_steps": number, "x": 1.0})
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == ["train.csv", "train.old-1.csv", "train.old-2.csv"]
+    assert (tmp_path / "train.old-1.csv").read_text().splitlines()[1] == "0,1"
