@@ -92,19 +92,6 @@ def get_level(name: str | Level) -> Level:
     return _LEVELS[plain]
 
 
-def level_of(background_type: str, difficulty: str) -> Level:
-    """Return the level that the configuration keys ``background.type`` and ``background.difficulty`` mean.
-
-    Raises:
-        ConfigError: the type is none of ``original, color, video``, or the difficulty none of ``easy, hard``.
-    """
-    if background_type not in ("original", "color", "video"):
-        raise unknown_choice("background.type", background_type, ("original", "color", "video"))
-    if difficulty not in ("easy", "hard"):
-        raise unknown_choice("background.difficulty", difficulty, ("easy", "hard"))
-    return get_level("train" if background_type == "original" else f"{background_type}_{difficulty}")
-
-
 def resolve_protocol(
     protocol: str = "dmcgb", key: str | None = None, colors: str | None = None
 ) -> LevelProtocol:

@@ -162,7 +162,7 @@ class Workspace:
         self.agent_steps += self.num_envs
         if "mask" in info:
             self.mask_sums[:, 0] += info["mask"].mean(axis=(1, 2))
-            self.mask_sums[:, 1] += ~info["mask"].any(axis=(1, 2))
+            self.mask_sums[:, 1] += info["mask_empty"]  # before anything took the place of an empty mask
         for env in range(self.num_envs):
             discount = 0.0 if terminated[env] else 1.0
             episode = self.replay.add(

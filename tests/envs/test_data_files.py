@@ -10,7 +10,7 @@ import torch
 from common.errors import ConfigError, InputError, SamgError
 from envs import data
 from envs.data import COLOUR_KEYS, data_directory, find_clips, is_published, load_colours, manifest_entries
-from envs.levels import LEVELS, build_scene, describe_level, get_level, level_of, resolve_protocol
+from envs.levels import LEVELS, build_scene, describe_level, get_level, resolve_protocol
 from envs.procedural import COLOUR_STD, procedural_colours
 from envs.scene import NullScene
 
@@ -246,14 +246,6 @@ def test_levels_have_aliases_and_unknown_ones_name_the_nearest():
     with pytest.raises(ConfigError, match="vidoe_hard") as caught:
         build_scene("vidoe_hard", "walker")
     assert "Did you mean video_hard?" in caught.value.hint
-
-
-def test_configuration_keys_name_a_level():
-    assert level_of("original", "hard").name == "train"
-    assert level_of("color", "easy").name == "color_easy" and level_of("video", "hard").name == "video_hard"
-    for wrong in (("colour", "easy"), ("video", "medium")):
-        with pytest.raises(ConfigError):
-            level_of(*wrong)
 
 
 @pytest.mark.parametrize(

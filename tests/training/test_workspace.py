@@ -382,7 +382,8 @@ def test_mask_statistics_are_logged(tmp_path: Path) -> None:
         obs, reward, terminated, truncated, info = wait()
         mask = np.zeros((1, 24, 24), bool)
         mask[0, :12] = run.agent_steps % 2 == 0
-        return obs, reward, terminated, truncated, {**info, "mask": mask}
+        empty = ~mask.any(axis=(1, 2))
+        return obs, reward, terminated, truncated, {**info, "mask": mask, "mask_empty": empty}
 
     run.venv.step_wait = step_wait
     run.train()
