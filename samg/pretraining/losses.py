@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from samg.networks import Encoded
 from samg.pretraining.composites import SIZE, Batch
 from samg.tiny import TinyNetworks
+from samg.tiny_modules import unit_vectors
 
 RIVAL_WEIGHT = 4.0  # of a rival's pixels in every mask loss
 MAP_SHARES = {"dino": 1.0, "sam": 0.4}
@@ -63,23 +64,32 @@ class Targets(NamedTuple):
     extra: Tensor
 
 
-def prototypes(features: Tensor, masks: Tensor) -> Tensor:
+def prototypes(features: Tensor, owners: Tensor, masks: Tensor) -> Tensor:
     """Pool half mean, half channel-wise maximum of raw features, and normalise (SAM-G, "Identify").
 
     Args:
         features: float (C, D, G, G).
-        masks: bool (C, M, 84, 84); a cell counts when it is covered as much as the best one, at most half.
+        owners: int64 (P,), which of the C maps each mask belongs to.
+        masks: bool (P, 84, 84); a cell counts when it is covered as much as the best one, at most half.
 
     Returns:
-        float (C, M, D).
+        float (P, D).
     """
-    grid = features.shape[-1]
-    share = F.interpolate(masks.float(), size=(grid, grid), mode="area").flatten(2)
-    cells = (share >= share.amax(-1, keepdim=True).clamp(max=0.5, min=1e-6)).unsqueeze(2)
-    flat = features.flatten(2).unsqueeze(1)
-    mean = (flat * cells).sum(-1) / cells.sum(-1).clamp(min=1)
-    highest = torch.where(cells.any(-1), flat.masked_fill(~cells, -1e4).amax(-1), 0.0)
+    p, d = len(owners), features.shape[1]
+    share = _to_grid(masks.unsqueeze(1).float(), features.shape[-1]).flatten(1)
+    cells = share >= share.amax(-1, keepdim=True).clamp(max=0.5, min=1e-6)
+    row, cell = cells.nonzero(as_tuple=True)
+    # Few cells belong to an object: picking them costs a fraction of masking whole maps.
+    inside = features.flatten(2)[owners[row], :, cell]
+    mean = features.new_zeros(p, d).index_add(0, row, inside) / cells.sum(1, keepdim=True).clamp(min=1)
+    index = row.unsqueeze(1).expand_as(inside)
+    highest = features.new_zeros(p, d).scatter_reduce(0, index, inside, "amax", include_self=False)
     return F.normalize(0.5 * mean + 0.5 * highest, dim=-1)
+
+
+def _to_grid(x: Tensor, grid: int) -> Tensor:
+    """Average float (N, C, 84, 84) over the cells of a coarser grid."""
+    return x if x.shape[-1] == grid else F.interpolate(x, size=(grid, grid), mode="area")
 
 
 def build_columns(encoded: Encoded, batch: Batch, divided: Sequence[int], generator: Generator) -> Columns:
@@ -95,16 +105,19 @@ def build_columns(encoded: Encoded, batch: Batch, divided: Sequence[int], genera
     cosine, single, unit = {}, {}, {}
     index = random_pixels(batch.reference_masks[:, 0], generator)
     whole = encoded.maps["dino"]
+    owners = torch.tensor([*range(c), *(which for which in divided for _ in (1, 2))], device=device)
+    sides = torch.tensor([0] * c + [1, 2] * len(divided), device=device)
     for name, maps in encoded.maps.items():
-        maps, grid = maps.float(), maps.shape[-1]
-        pooled = prototypes(maps[:c], batch.reference_masks)
-        targets = torch.cat([pooled[:, 0], pooled[list(divided), 1:].flatten(0, 1)])
-        unit[name] = F.normalize(maps[c:], dim=1)
+        grid = maps.shape[-1]
+        plain = maps.to(torch.float32, memory_format=torch.contiguous_format)
+        references, pictures = plain.split([c, len(plain) - c])
+        targets = prototypes(references, owners, batch.reference_masks[owners, sides])
+        unit[name] = unit_vectors(pictures)
         cosine[name] = torch.einsum("pd,kdhw->kphw", targets, unit[name])
         cell = (index // SIZE * grid // SIZE) * grid + index % SIZE * grid // SIZE
-        pixel = maps[:c].flatten(2).gather(2, cell.view(-1, 1, 1).expand(-1, maps.shape[1], 1))
-        single[name] = F.normalize(pixel.squeeze(2), dim=1)
-        whole = pooled[:, 0] if name == "dino" else whole
+        pixel = references.flatten(2)[torch.arange(c, device=device), :, cell]
+        single[name] = F.normalize(pixel, dim=1)
+        whole = targets[:c] if name == "dino" else whole
     present = batch.classes.unsqueeze(1) == torch.arange(1, c + 1, device=device).view(1, -1, 1, 1)
     truth = [present]
     parts = torch.arange(c, device=device).unsqueeze(1).repeat(1, 2)
@@ -175,9 +188,8 @@ def map_loss(
     for number, (name, share) in enumerate(MAP_SHARES.items()):
         cosine = columns.cosine[name]
         grid = cosine.shape[-1]
-        truth = F.interpolate(columns.truth.float(), size=(grid, grid), mode="area")
-        objects = F.interpolate(object_pixels, size=(grid, grid), mode="area")
-        weight = 1 + (RIVAL_WEIGHT - 1) * (objects - truth) + truth
+        truth, objects = _to_grid(columns.truth.float(), grid), _to_grid(object_pixels, grid)
+        weight = 1 + (RIVAL_WEIGHT - 1) * (objects - truth)
         logits = networks.map_scale[number] * (cosine - networks.map_offset[number])
         bce = (
             (weight * F.binary_cross_entropy_with_logits(logits, truth, reduction="none")).flatten(2).mean(-1)
@@ -185,8 +197,9 @@ def map_loss(
         visible = (columns.truth.flatten(2).sum(-1) >= 4).float()
         seen = ((3 * bce + dice_loss(logits, truth)) * visible).sum() / visible.sum().clamp(min=1)
         unseen = (bce * (1 - visible)).sum() / (1 - visible).sum().clamp(min=1)
+        presence = _presence_loss(logits, visible)
         scores = 15 * cosine[rows, :c, ys * grid // SIZE, xs * grid // SIZE]
-        total = total + share * (seen + 1.5 * unseen + 0.5 * F.cross_entropy(scores, wanted))
+        total = total + share * (seen + 1.5 * unseen + 0.5 * F.cross_entropy(scores, wanted) + 0.2 * presence)
         if name == "dino":
             right = (scores.argmax(1) == wanted).float().mean()
     total = total + 0.3 * (
@@ -194,6 +207,16 @@ def map_loss(
     )
     rest = columns.whole @ columns.whole.T - torch.eye(c, device=wanted.device)
     return total + 0.3 * F.relu(rest - 0.2).sum() / (c * (c - 1)), right
+
+
+def _presence_loss(logits: Tensor, visible: Tensor) -> Tensor:
+    """The best pixel of maps (K, P, G, G) says whether the object is in the picture, ``visible`` (K, P)."""
+    peak = logits.flatten(2).amax(-1)
+    right = F.binary_cross_entropy_with_logits(peak, visible, reduction="none")
+    there, absent = visible, 1 - visible
+    return (right * there).sum() / there.sum().clamp(min=1) + (right * absent).sum() / absent.sum().clamp(
+        min=1
+    )
 
 
 def _peak_loss(maps: Tensor, inside: Tensor) -> Tensor:
@@ -277,7 +300,7 @@ def mask_loss(logits: Tensor, iou: Tensor, mask: Tensor, rival: Tensor) -> tuple
     """
     logits = logits.float()
     truth = mask.float().unsqueeze(1).expand_as(logits)
-    weight = (1 + (RIVAL_WEIGHT - 1) * rival.float() + mask.float()).unsqueeze(1)
+    weight = (1 + (RIVAL_WEIGHT - 1) * rival.float()).unsqueeze(1)
     bce = (weight * F.binary_cross_entropy_with_logits(logits, truth, reduction="none")).flatten(2).mean(-1)
     each = dice_loss(logits, truth) + 6 * bce
     loss = 0.3 * each.amin(1).mean() + 0.7 * each.mean()

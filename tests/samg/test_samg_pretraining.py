@@ -13,8 +13,9 @@ from samg.pretraining.backgrounds import background
 from samg.pretraining.composites import RANDOM_OBJECTS, Banks, Compositor
 from samg.pretraining.data import PART, build_bank, cached_stack, load_domain, save_domain
 from samg.pretraining.loop import Schedule, Trainer
-from samg.pretraining.losses import dice_loss, mask_loss, prototypes, random_pixels
+from samg.pretraining.losses import _presence_loss, dice_loss, mask_loss, prototypes, random_pixels
 from samg.pretraining.objects import object_views
+from samg.tiny_modules import unit_vectors
 
 
 def domain_arrays(seed: int, two_parts: bool, count: int = 4) -> dict[str, np.ndarray]:
@@ -91,25 +92,60 @@ def test_labels_are_where_the_objects_are(banks: Banks) -> None:
 
 
 def test_prototypes_against_brute_force() -> None:
-    features = torch.randn(2, 5, 84, 84)
-    masks = torch.rand(2, 3, 84, 84) < 0.1
-    masks[1, 2] = False
-    found = prototypes(features, masks)
-    for c in range(2):
-        for m in range(3):
-            inside = features[c][:, masks[c, m]]
-            if inside.numel():
-                mean = 0.5 * inside.mean(1) + 0.5 * inside.max(1).values
-                torch.testing.assert_close(found[c, m], mean / mean.norm())
-    assert found.isfinite().all()
+    features = torch.randn(2, 5, 84, 84, requires_grad=True)
+    masks = torch.rand(5, 84, 84) < 0.1
+    masks[3] = False
+    owners = torch.tensor([0, 1, 1, 0, 0])
+    found = prototypes(features, owners, masks)
+    wanted = []
+    for owner, mask in zip(owners.tolist(), masks, strict=True):
+        inside = features[owner][:, mask] if mask.any() else torch.zeros(5, 1)
+        pooled = 0.5 * inside.mean(1) + 0.5 * inside.max(1).values
+        wanted.append(pooled / pooled.norm().clamp(min=1e-12))
+    torch.testing.assert_close(found, torch.stack(wanted))
+    towards = torch.randn(5, 5)
+    gradients = [
+        torch.autograd.grad((rows * towards).sum(), features)[0] for rows in (found, torch.stack(wanted))
+    ]
+    torch.testing.assert_close(*gradients)
 
 
 def test_small_objects_are_pooled_on_a_coarse_grid() -> None:
-    features = torch.randn(1, 5, 42, 42)
-    masks = torch.zeros(1, 1, 84, 84, dtype=torch.bool)
-    masks[0, 0, 11, 21] = True  # a quarter of cell (5, 10)
-    wanted = features[0, :, 5, 10]
-    torch.testing.assert_close(prototypes(features, masks)[0, 0], wanted / wanted.norm())
+    features = torch.randn(2, 5, 42, 42)
+    masks = torch.zeros(1, 84, 84, dtype=torch.bool)
+    masks[0, 11, 21] = True  # a quarter of cell (5, 10)
+    wanted = features[1, :, 5, 10]
+    torch.testing.assert_close(prototypes(features, torch.tensor([1]), masks)[0], wanted / wanted.norm())
+
+
+def test_unit_vectors_against_normalize() -> None:
+    x = torch.randn(2, 7, 4, 3, requires_grad=True)
+    towards = torch.randn(2, 7, 4, 3)
+    found, wanted = unit_vectors(x), torch.nn.functional.normalize(x, dim=1)
+    torch.testing.assert_close(found, wanted)
+    gradients = [torch.autograd.grad((y * towards).sum(), x)[0] for y in (found, wanted)]
+    torch.testing.assert_close(*gradients)
+    half = torch.randn(1, 3, 2, 2).bfloat16()
+    assert unit_vectors(half).dtype == torch.float32
+    assert unit_vectors(torch.zeros(1, 3, 2, 2)).isfinite().all()
+
+
+def test_presence_loss_against_a_loop() -> None:
+    logits = torch.randn(3, 2, 6, 6)
+    visible = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    losses: dict[bool, list[float]] = {True: [], False: []}
+    for frame in range(3):
+        for column in range(2):
+            there = bool(visible[frame, column])
+            share = torch.sigmoid(logits[frame, column].max())
+            losses[there].append(-float(torch.log(share if there else 1 - share)))
+    wanted = sum(float(np.mean(values)) for values in losses.values())
+    assert float(_presence_loss(logits, visible)) == pytest.approx(wanted, rel=1e-5)
+    # A batch in which every object is visible has nothing to say about absent ones.
+    alone = _presence_loss(logits, torch.ones(3, 2))
+    assert float(alone) == pytest.approx(
+        float(-torch.sigmoid(logits.flatten(2).amax(-1)).log().mean()), rel=1e-5
+    )
 
 
 def test_random_pixels_are_inside() -> None:
