@@ -1,14 +1,16 @@
 """DrQ-v2 (Yarats et al. 2021, "Mastering Visual Continuous Control"): DDPG on augmented pixels.
 
-Other algorithms of this project are subclasses that override the step in which they differ:
-``build_networks``, ``build_optimizers``, ``augment``, ``update_critic``, ``update_actor`` or ``update``.
+Other algorithms of this project are subclasses that override the step in which they differ: what is built
+(``build_encoder``, ``build_actor``, ``build_networks``, ``build_optimizers``), how an observation is
+augmented (``augment``), what is minimised (``target``, ``critic_loss``, ``update_actor``) or what is learned
+beside it (``update_auxiliary``).
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from algos.augmentations import random_shift
 from algos.distributions import TruncatedNormal
 from algos.networks import Actor, Critic, Encoder, soft_update
 from algos.schedules import parse_schedule
+from common.errors import SnapshotError
 from common.seeding import derive_seed
 
 Metrics = dict[str, Tensor]
@@ -45,7 +48,15 @@ class DrQV2Agent:
         stddev_schedule: exploration noise by decisions made (see ``algos.schedules``).
         stddev_clip: limit of the noise inside the updates.
         seed: seeds initialisation and generators.
+
+    Metrics of ``update``: ``batch_reward`` and ``critic_target_q``, means over the batch of the n-step reward
+    and of the target; ``critic_loss``, what critic and encoder minimised; ``critic_q1`` and ``critic_q2``,
+    mean values of the actions taken; ``actor_loss``, minus the mean value of the policy's actions;
+    ``actor_logprob``, their mean log density.
     """
+
+    # How ``shift`` works; ``random_crop`` gives the same frames up to rounding in a fraction of the time.
+    shift_function: Callable[..., Tensor] = staticmethod(random_shift)
 
     def __init__(
         self,
@@ -73,6 +84,7 @@ class DrQV2Agent:
         self.update_every_steps = update_every_steps
         self.stddev_schedule = parse_schedule(stddev_schedule)
         self.stddev_clip = stddev_clip
+        self.seed = seed
         self.generators = {name: torch.Generator(self.device) for name in ("act", "update")}
         for name, generator in self.generators.items():
             generator.manual_seed(derive_seed(seed, f"agent/{name}"))
@@ -89,11 +101,19 @@ class DrQV2Agent:
 
     def build_networks(self) -> None:
         """Make the networks, on the CPU."""
-        self.encoder: nn.Module = Encoder(self.obs_shape)
-        sizes = (int(self.encoder.repr_dim), self.action_dim, self.feature_dim, self.hidden_dim)
-        self.actor = Actor(*sizes)
-        self.critic = Critic(*sizes)
+        self.encoder = self.build_encoder()
+        repr_dim = int(self.encoder.repr_dim)  # type: ignore[arg-type]
+        self.actor = self.build_actor(repr_dim)
+        self.critic = Critic(repr_dim, self.action_dim, self.feature_dim, self.hidden_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
+
+    def build_encoder(self) -> nn.Module:
+        """Return the network that makes (N, ``repr_dim``) features of observations in [0, 255]."""
+        return Encoder(self.obs_shape)
+
+    def build_actor(self, repr_dim: int) -> nn.Module:
+        """Return the network that ``policy`` reads."""
+        return Actor(repr_dim, self.action_dim, self.feature_dim, self.hidden_dim)
 
     def build_optimizers(self) -> None:
         """Make the optimisers; the encoder learns from the critic only."""
@@ -114,9 +134,21 @@ class DrQV2Agent:
         """Return all optimisers by name."""
         return {"encoder": self.encoder_opt, "actor": self.actor_opt, "critic": self.critic_opt}
 
-    def augment(self, obs: Tensor) -> Tensor:
+    def shift(self, obs: Tensor) -> Tensor:
         """Return float32 (N, C, H, W) randomly shifted copies of uint8 observations."""
-        return random_shift(obs.float(), generator=self.generators["update"])
+        return self.shift_function(obs.float(), generator=self.generators["update"])
+
+    def augment(self, obs: Tensor) -> Tensor:
+        """Return what actor and critic learn from: float32 (N, C, H, W) of uint8 observations."""
+        return self.shift(obs)
+
+    def prepare(self) -> dict[str, Any]:
+        """Load what learning needs and acting does not, and return what the run's record should say of it.
+
+        To be called once before training starts, so that missing data are reported before any work; an
+        evaluation need not call it. Calling it again changes nothing.
+        """
+        return {}
 
     # Acting ----------------------------------------------------------------------------------------------
 
@@ -140,16 +172,22 @@ class DrQV2Agent:
     def update(self, batch: Batch, step: int) -> Metrics:
         """Learn from one batch on the agent's device; ``step`` counts decisions made."""
         self.train(True)
-        features = self.encoder(self.augment(batch.obs))
-        with torch.no_grad():
-            next_features = self.encoder(self.augment(batch.next_obs))
-        target_q = self.target_value(batch.reward, batch.discount, next_features, step)
+        obs = self.augment(batch.obs)
+        features = self.encoder(obs)
+        target_q = self.target(batch, step)
         metrics = {"batch_reward": batch.reward.mean(), "critic_target_q": target_q.mean()}
-        metrics |= self.update_critic(features, batch.action, target_q)
+        metrics |= self.update_critic(batch, obs, features, target_q)
         metrics |= self.update_actor(features.detach(), step)
+        metrics |= self.update_auxiliary(batch, obs)
         soft_update(self.critic, self.critic_target, self.critic_target_tau)
         self.train(False)
         return metrics
+
+    @torch.no_grad()
+    def target(self, batch: Batch, step: int) -> Tensor:
+        """Return what the critic should say of the batch, (N, 1)."""
+        next_features = self.encoder(self.augment(batch.next_obs))
+        return self.target_value(batch.reward, batch.discount, next_features, step)
 
     @torch.no_grad()
     def target_value(self, reward: Tensor, discount: Tensor, next_features: Tensor, step: int) -> Tensor:
@@ -157,16 +195,26 @@ class DrQV2Agent:
         next_action = self.policy(next_features, step).sample(self.stddev_clip, self.generators["update"])
         return reward + discount * torch.min(*self.critic_target(next_features, next_action))
 
-    def update_critic(self, features: Tensor, action: Tensor, target_q: Tensor) -> Metrics:
-        """Move critic and encoder towards ``target_q`` (N, 1)."""
-        q1, q2 = self.critic(features, action)
-        loss = F.mse_loss(q1, target_q) + F.mse_loss(q2, target_q)
+    def update_critic(self, batch: Batch, obs: Tensor, features: Tensor, target_q: Tensor) -> Metrics:
+        """Take a step of critic and encoder down ``critic_loss``; arguments as there."""
+        q1, q2 = self.critic(features, batch.action)
+        loss, metrics = self.critic_loss(batch, obs, (q1, q2), target_q)
         self.minimise(loss, self.encoder_opt, self.critic_opt)
-        return {
-            "critic_loss": loss.detach(),
-            "critic_q1": q1.detach().mean(),
-            "critic_q2": q2.detach().mean(),
-        }
+        values = {"critic_q1": q1.detach().mean(), "critic_q2": q2.detach().mean()}
+        return {"critic_loss": loss.detach(), **values, **metrics}
+
+    def critic_loss(
+        self, batch: Batch, obs: Tensor, values: tuple[Tensor, Tensor], target_q: Tensor
+    ) -> tuple[Tensor, Metrics]:
+        """Return what critic and encoder minimise, and metrics of its parts.
+
+        Args:
+            batch: the batch as it was sampled.
+            obs: float32 (N, C, H, W), its observations as ``augment`` returned them.
+            values: both values (N, 1) of the batch's actions there.
+            target_q: (N, 1), without gradient.
+        """
+        return squared_error(values, target_q), {}
 
     def update_actor(self, features: Tensor, step: int) -> Metrics:
         """Move the actor towards actions of greater value; ``features`` carry no gradient."""
@@ -177,6 +225,10 @@ class DrQV2Agent:
         log_prob = policy.log_prob(action).sum(-1).mean()
         return {"actor_loss": loss.detach(), "actor_logprob": log_prob.detach()}
 
+    def update_auxiliary(self, batch: Batch, obs: Tensor) -> Metrics:
+        """Learn what is neither critic nor actor (here nothing); ``obs`` as in ``critic_loss``."""
+        return {}
+
     def minimise(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
         """Take one step of each optimiser down the gradient of ``loss``."""
         for optimizer in optimizers:
@@ -185,11 +237,17 @@ class DrQV2Agent:
         for optimizer in optimizers:
             optimizer.step()
 
-    def adam(self, *networks: nn.Module) -> torch.optim.Adam:
-        """Return DrQ-v2's optimiser over the trainable parameters of ``networks``."""
+    def adam(self, *networks: nn.Module, lr: float | None = None, beta: float = 0.9) -> torch.optim.Adam:
+        """Return an optimiser over the trainable parameters of ``networks``.
+
+        Args:
+            networks: what it moves.
+            lr: learning rate; None: the agent's.
+            beta: decay of the first moment.
+        """
         parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
         fused = self.device.type in ("cpu", "cuda")  # one pass over the parameters instead of ten
-        return torch.optim.Adam(parameters, lr=self.lr, fused=fused)
+        return torch.optim.Adam(parameters, lr or self.lr, betas=(beta, 0.999), fused=fused)
 
     def train(self, training: bool) -> None:
         """Set the mode of all networks; they are in training mode inside ``update`` only."""
@@ -207,7 +265,15 @@ class DrQV2Agent:
         }
 
     def load_networks(self, networks: dict[str, Any]) -> None:
-        """Restore the networks only; names and shapes must agree exactly."""
+        """Restore the networks only.
+
+        Raises:
+            SnapshotError: names or shapes differ: they are those of another agent.
+        """
+        for name, network in self.networks().items():
+            _check_same_agent(type(self).__name__, name, network.state_dict(), networks.get(name))
+        if unknown := networks.keys() - self.networks().keys():
+            raise _another_agent(type(self).__name__, f"it has no network '{min(unknown)}'")
         for name, network in self.networks().items():
             network.load_state_dict(networks[name])
 
@@ -223,3 +289,27 @@ class DrQV2Agent:
                 generator.set_state(saved)
             else:  # generators of different device types have different states
                 log.warning("The run moved to another kind of device; its '%s' noise starts anew.", name)
+
+
+def squared_error(values: tuple[Tensor, Tensor], target: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    """Return the summed mean squared distances of two values (N, 1) to one target (N, 1) or to one each."""
+    targets = target if isinstance(target, tuple) else (target, target)
+    return F.mse_loss(values[0], targets[0]) + F.mse_loss(values[1], targets[1])
+
+
+def _another_agent(agent: str, difference: str) -> SnapshotError:
+    return SnapshotError(
+        f"The saved networks are not those of {agent}: {difference}.",
+        "Use the agent, task and sizes of the run they come from, or another run directory.",
+    )
+
+
+def _check_same_agent(agent: str, name: str, own: dict[str, Any], saved: dict[str, Any] | None) -> None:
+    if saved is None:
+        raise _another_agent(agent, f"'{name}' is missing")
+    if own.keys() != saved.keys():
+        raise _another_agent(agent, f"'{name}' has {min(own.keys() ^ saved.keys())} in one of them only")
+    for key, value in own.items():
+        if value.shape != saved[key].shape:
+            shapes = f"{tuple(saved[key].shape)} instead of {tuple(value.shape)}"
+            raise _another_agent(agent, f"'{name}.{key}' is {shapes}")
