@@ -67,6 +67,7 @@ def save_masker(masker: SamGMasker, directory: Path) -> None:
             "record": source.record,
         },
         "fit": fit.report,
+        "presence": fit.presence,
         "map_resolution": fit.map_prompt.resolution if fit.map_prompt else None,
         "numerics": masker.info.numerics,
     }
@@ -106,6 +107,7 @@ def load_samg_masker(directory: Path, device: str | torch.device, weights: Weigh
         rules = choose_rules(record["rules"] == "compat")
         path, settings, digest = stored["path"], stored["settings"], stored["digest"]
         resolution, report = record["map_resolution"], record["fit"]
+        presence = record.get("presence")  # maskers of before the test do not have it
     except (KeyError, TypeError, ConfigError) as error:
         raise InputError(f"{directory / RECORD} is damaged ({error}).", _AGAIN) from error
     reference = Reference.restore(directory / "reference")
@@ -119,7 +121,7 @@ def load_samg_masker(directory: Path, device: str | torch.device, weights: Weigh
     prompt = None
     if options.map_prompt:
         prompt = build_map_prompt(loaded.networks, tuple(targets), tensors["map_scale"], resolution)
-    fit = Fit(targets, tensors["mask_weights"], prompt, report)
+    fit = Fit(targets, tensors["mask_weights"], prompt, report, presence)
     return SamGMasker(loaded.networks, reference, fit, rules, options, loaded.source, target)
 
 

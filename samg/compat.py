@@ -23,6 +23,7 @@ class CompatRules:
 
     name = "compat"
     uses_cutouts = True
+    asks_presence = False
 
     def pooling_cells(self, mask: Tensor, cutout: Tensor, grid: int) -> Tensor:
         """Keep the cells where the enlarged cut-out's red exceeds 123.675 (the normalised value is positive).

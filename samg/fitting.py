@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from samg.correspondence import operator_groups
 from samg.identify import identify
 from samg.map_prompt import MapPrompt, fit_map_prompt
 from samg.networks import SamgNetworks
-from samg.options import SamgOptions
+from samg.options import AUTO, SamgOptions
 from samg.persam import adapt, equal_weights
 from samg.reference import Reference
 from samg.rules import Rules
@@ -29,12 +30,14 @@ class Fit:
         mask_weights: float (3,).
         map_prompt: the mask prompt of the first pass, or None when the option is off.
         report: figures about the fit, as JSON values.
+        presence: the least cosine of the best pixel of the target's map, or None where it is not asked.
     """
 
     targets: dict[str, Tensor]
     mask_weights: Tensor
     map_prompt: MapPrompt | None
     report: dict[str, Any]
+    presence: float | None = None
 
 
 def fit_reference(
@@ -62,4 +65,13 @@ def fit_reference(
         adapted = adapt(networks, found, groups, rules, generator, prompt)
         weights = adapted.weights
         report |= {"point_sets": adapted.point_sets, "loss": list(adapted.losses)}
-    return Fit({name: rows.clone() for name, rows in found.targets.items()}, weights, prompt, report)
+    targets = {name: rows.clone() for name, rows in found.targets.items()}
+    return Fit(targets, weights, prompt, report, _presence(networks, options, encoders, rules))
+
+
+def _presence(
+    networks: SamgNetworks, options: SamgOptions, encoders: Sequence[str], rules: Rules
+) -> float | None:
+    if options.presence == AUTO:
+        return networks.presence_threshold(encoders) if rules.asks_presence else None
+    return None if options.presence is None else float(options.presence)

@@ -238,10 +238,12 @@ class SamGMasker:
         similarity = similarity_maps(maps, self.fit.targets, self._groups)
         prompter = self.fit.map_prompt
         prompt = prompter.logits(maps, self.fit.targets) if prompter else None
-        weights, passes = self.fit.mask_weights, self.options.passes
-        return similarity, segment(
-            self.networks, encoded.embedding, similarity, weights, self.rules, passes, prompt
+        fit, passes = self.fit, self.options.passes
+        weights, rules = fit.mask_weights, self.rules
+        done = segment(
+            self.networks, encoded.embedding, similarity, weights, rules, passes, prompt, fit.presence
         )
+        return similarity, done
 
     def _mask_chunk(self, frames: Tensor, valid: int) -> tuple[Tensor, Tensor]:
         """Return the masks of the real frames, and in which of them the last pass found nothing."""
@@ -252,14 +254,19 @@ class SamGMasker:
         return resolve_empty(done, self.options.on_empty)[:valid], empty[-1]
 
     def _method(self) -> dict[str, Any]:
-        return {"rules": self.rules.name, **self.options.method(), "encoders": list(self._encoders)}
+        method = {**self.options.method(), "presence": self.fit.presence, "encoders": list(self._encoders)}
+        return {"rules": self.rules.name, **method}
 
     def _fingerprint(self) -> str:
+        options = {**self.options.method(), "encoders": sorted(self._encoders)}
+        del options["presence"]
+        if self.fit.presence is not None:  # what was fitted before this option existed keeps its fingerprint
+            options["presence"] = self.fit.presence
         identity = {
             "method": METHOD,
             "rules": self.rules.name,
             # Similarities are averaged over encoders: in which order they were named does not matter.
-            "options": {**self.options.method(), "encoders": sorted(self._encoders)},
+            "options": options,
             "weights": self.source.digest,
             "reference": self.reference.digest(self.rules.uses_cutouts),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -32,6 +33,10 @@ class SamgNetworks(Protocol):
 
     def similarity_operator(self, encoder: str, size: int) -> Tensor:
         """Return U, float (size, G_e): ``U @ S @ U.T`` is a (G_e, G_e) map S at (size, size) pixels."""
+        ...
+
+    def presence_threshold(self, encoders: Sequence[str]) -> float | None:
+        """Return the cosine that the best pixel of these maps' mean reaches when the target is there."""
         ...
 
     def decode(

@@ -9,6 +9,7 @@ from typing import Any
 from common.errors import ConfigError, unknown_choice
 
 EMPTY_POLICIES = ("keep", "raw", "previous_pass")
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class SamgOptions:
         persam: whether to fit the mask weights to the reference (else one third each).
         extra_points: whether the reference's extra points become prompts.
         map_prompt: whether the similarity map is the mask prompt of the first pass.
+        presence: least cosine of the best pixel of the target's map; in a frame that stays below it the
+            target is absent and the mask empty. ``auto`` takes the networks' own calibration, which full-size
+            networks do not have and the published code does not use; None never asks.
         on_empty: what a frame with an empty mask becomes: ``keep`` (black), ``raw`` (unmasked),
             ``previous_pass`` (the newest pass whose mask is not empty). Always counted, see ``statistics``.
         batch_size: pad every batch to multiples of this many frames, so that a mask does not depend, to the
@@ -34,6 +38,7 @@ class SamgOptions:
     persam: bool = True
     extra_points: bool = True
     map_prompt: bool = False
+    presence: float | str | None = AUTO
     on_empty: str = "keep"
     batch_size: int | None = None
     seed: int = 0
@@ -60,6 +65,9 @@ class SamgOptions:
         _require("seed", options.seed, _is_count(options.seed, 0), "a whole number from 0 on")
         size = options.batch_size
         _require("batch_size", size, size is None or _is_count(size, 1), "a whole number from 1 on, or null")
+        _require(
+            "presence", options.presence, _is_presence(options.presence), "auto, null, or a cosine in (-1, 1)"
+        )
         if options.on_empty not in EMPTY_POLICIES:
             raise unknown_choice("on_empty policy", options.on_empty, EMPTY_POLICIES)
         return options
@@ -100,6 +108,14 @@ def _names(value: Any) -> tuple[str, ...]:
             "Leave it out, or set it to null, for all.",
         )
     return names
+
+
+def _is_presence(value: Any) -> bool:
+    if isinstance(value, str):
+        return value == AUTO
+    return value is None or (
+        isinstance(value, int | float) and not isinstance(value, bool) and -1 < value < 1
+    )
 
 
 def _is_count(value: Any, least: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -95,6 +97,9 @@ class PaperNetworks(nn.Module):
         if encoder not in self.encoders:
             raise unknown_choice("encoder", encoder, self.encoders)
         return composed_resize((GRID, LOW_RES, PROMPT_FRAME), size, device=self.device)
+
+    def presence_threshold(self, encoders: Sequence[str]) -> None:
+        """Return None: nobody has calibrated the released networks, and the published method never asks."""
 
     def decode(
         self,

@@ -18,6 +18,7 @@ class Rules(Protocol):
 
     name: str
     uses_cutouts: bool
+    asks_presence: bool
 
     def pooling_cells(self, mask: Tensor, cutout: Tensor, grid: int) -> Tensor:
         """Return bool (G, G): the cells over which a target feature is pooled."""
@@ -53,6 +54,7 @@ class FixedRules:
 
     name = "fixed"
     uses_cutouts = False
+    asks_presence = True
 
     def pooling_cells(self, mask: Tensor, cutout: Tensor, grid: int) -> Tensor:
         """Pool over the mask itself, whatever the object's colour."""

@@ -107,6 +107,18 @@ def refining_pass(
     return Pass(points, labels, boxes, logits, low_res, output.iou)
 
 
+def hide_absent(one: Pass, similarity: Tensor, presence: float) -> Pass:
+    """Empty the masks of the frames in which the target's best pixel is less like it than ``presence``.
+
+    Args:
+        one: a pass.
+        similarity: float (N, H, W), the target's map.
+        presence: a cosine.
+    """
+    there = similarity.flatten(1).amax(1) >= presence
+    return one._replace(logits=torch.where(there[:, None, None], one.logits, -one.logits.abs() - 1))
+
+
 def segment(
     networks: SamgNetworks,
     embedding: Tensor,
@@ -115,12 +127,13 @@ def segment(
     rules: Rules,
     passes: int = 3,
     mask_inputs: Tensor | None = None,
+    presence: float | None = None,
 ) -> list[Pass]:
-    """Run one to three passes over a batch of frames; arguments as in ``first_pass``."""
+    """Run one to three passes over a batch of frames; arguments as in ``first_pass`` and ``hide_absent``."""
     done = [first_pass(networks, embedding, similarity, weights, rules, mask_inputs)]
     for number in range(2, passes + 1):
         done.append(refining_pass(networks, embedding, similarity, done[-1], rules, last=number == 3))
-    return done
+    return done if presence is None else [hide_absent(one, similarity[:, 0], presence) for one in done]
 
 
 def resolve_empty(done: list[Pass], policy: str) -> Tensor:

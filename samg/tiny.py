@@ -11,6 +11,7 @@ another size are resized on the way in and logits on the way out.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class TinyNetworks(nn.Module):
         # Turns a cosine into a mask logit: scale * (cosine - offset), one pair per encoder; learned.
         self.map_scale = nn.Parameter(torch.full((2,), 10.0))
         self.map_offset = nn.Parameter(torch.full((2,), 0.5))
+        self.presence: dict[str, float] = {}  # measured after training, see ``presence_threshold``
 
     def encode(self, frames: Tensor) -> Encoded:
         """Encode uint8 (N, H, W, 3) RGB frames; the embedding is one flat float row per frame."""
@@ -69,6 +71,10 @@ class TinyNetworks(nn.Module):
         grid = GRIDS[encoder]
         identity = torch.eye(grid, device=self.map_scale.device)[None]
         return F.interpolate(identity, size=size, mode="linear", align_corners=False)[0].T.contiguous()
+
+    def presence_threshold(self, encoders: Sequence[str]) -> float | None:
+        """Return the calibrated cosine of these maps' mean (weights of before the calibration: None)."""
+        return self.presence.get("+".join(sorted(encoders)))
 
     def decode(
         self,
@@ -158,6 +164,7 @@ def load_tiny_networks(
             "The file comes from another version of this package; make a new one with pretrain.py.",
         )
     networks.load_state_dict(tensors)
+    networks.presence = json.loads(metadata.get("presence", "{}"))
     record: dict[str, Any] = {"architecture": metadata["architecture"]}
     sidecar = path.with_suffix(".json")
     if sidecar.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -31,20 +32,22 @@ def export_weights(networks: TinyNetworks, path: Path, made_by: dict[str, Any]) 
     """Write ``path`` (safetensors) and its record beside it (JSON).
 
     Args:
-        networks: trained, not fused.
+        networks: trained, not fused; with ``presence`` calibrated.
         path: ends in ``.safetensors``.
         made_by: command, seed, steps and the like.
 
     Returns:
         The record, with the file's SHA-256 and the library versions.
     """
+    metadata = {"architecture": ARCHITECTURE, "format": "pt", "presence": json.dumps(networks.presence)}
     with atomic_path(path) as temporary:
-        save_file(storable(networks), temporary, metadata={"architecture": ARCHITECTURE, "format": "pt"})
+        save_file(storable(networks), temporary, metadata=metadata)
     packages = ("torch", "numpy", "mujoco", "dm_control", "opencv-python-headless", "safetensors")
     record = {
         "architecture": ARCHITECTURE,
         "sha256": sha256_file(path),
         "bytes": path.stat().st_size,
+        "presence": networks.presence,
         "parameters": sum(parameter.numel() for parameter in networks.parameters()),
         "made": datetime.now(UTC).date().isoformat(),
         "python": platform.python_version(),

@@ -6,6 +6,7 @@ negative points'. Everything is computed per frame, so batches cannot matter.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -22,6 +23,7 @@ class FakeNetworks:
     encoders: tuple[str, ...] = ("coarse", "fine", "other")
     grids: ClassVar[dict[str, int]] = {"coarse": 16, "fine": 32, "other": 16}
     resolution = 24
+    presence: float | None = None
 
     def __init__(self, seed: int = 0, device: str = "cpu") -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -46,6 +48,9 @@ class FakeNetworks:
     def similarity_operator(self, encoder: str, size: int) -> Tensor:
         identity = torch.eye(self.grids[encoder], device=self.device)[None]
         return F.interpolate(identity, size=size, mode="linear", align_corners=False)[0].T.contiguous()
+
+    def presence_threshold(self, encoders: Sequence[str]) -> float | None:
+        return self.presence
 
     def decode(
         self,
