@@ -1,6 +1,11 @@
 """Agents: what maps a stack of masked frames to an action and learns from a batch of transitions."""
 
 from algos.agent import Agent, Batch
+from algos.curl import CURLAgent
+from algos.drq import DrQAgent
 from algos.drqv2 import DrQV2Agent
+from algos.sgqn import SGQNAgent
+from algos.srm import SRMAgent
+from algos.svea import SVEAAgent
 
-__all__ = ["Agent", "Batch", "DrQV2Agent"]
+__all__ = ["Agent", "Batch", "CURLAgent", "DrQAgent", "DrQV2Agent", "SGQNAgent", "SRMAgent", "SVEAAgent"]

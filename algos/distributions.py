@@ -1,10 +1,11 @@
-"""The policy's distribution: a normal squeezed into the action range."""
+"""The policy's distribution: a normal clamped (DrQ-v2) or squashed (SAC) into the action range."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -49,3 +50,41 @@ class TruncatedNormal:
         """Return the log density of ``value`` (N, A) under the normal before clamping, per entry."""
         scale = max(self.scale, 1e-6)
         return -0.5 * ((value - self.loc) / scale).square() - math.log(scale) - 0.5 * math.log(2 * math.pi)
+
+
+class SquashedNormal:
+    """Normal distribution whose samples pass through tanh.
+
+    Source: SAC (Haarnoja et al. 2018), appendix C.
+
+    Args:
+        loc: float (N, A), means before squashing.
+        scale: float (N, A), standard deviations before squashing.
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+        self.loc = loc
+        self.scale = scale
+
+    @property
+    def mean(self) -> Tensor:
+        """The squashed mean, which evaluation acts by: float (N, A) in [-1, 1]."""
+        return torch.tanh(self.loc)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Return float (N, A) samples; see ``sample_with_log_prob``."""
+        return self.sample_with_log_prob(generator)[0]
+
+    def sample_with_log_prob(self, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Return samples (N, A), through which gradients flow, and the log density of each, (N, 1).
+
+        Args:
+            generator: source of the noise, on the device of ``loc``.
+        """
+        shape, device, dtype = self.loc.shape, self.loc.device, self.loc.dtype
+        noise = torch.randn(shape, generator=generator, device=device, dtype=dtype)
+        raw = self.loc + noise * self.scale
+        normal = -0.5 * noise.square() - self.scale.log() - 0.5 * math.log(2 * math.pi)
+        # log(1 - tanh(x)^2), written so that nothing cancels where tanh is nearly 1.
+        slope = 2 * (math.log(2) - raw - F.softplus(-2 * raw))
+        return torch.tanh(raw), (normal - slope).sum(-1, keepdim=True)

@@ -55,7 +55,7 @@ class DrQV2Agent:
     ``actor_logprob``, their mean log density.
     """
 
-    # How ``shift`` works; ``random_crop`` gives the same frames up to rounding in a fraction of the time.
+    # How ``shift`` works; ``crop_shift`` gives the same frames up to rounding in a fraction of the time.
     shift_function: Callable[..., Tensor] = staticmethod(random_shift)
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Networks of DrQ-v2: a small convolutional encoder, a policy and two Q functions."""
+"""Networks that the agents share: convolutional encoders, a policy and two Q functions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from common.errors import ConfigError
 
 
 def initialise(module: nn.Module) -> None:
@@ -42,26 +44,58 @@ def output_dim(network: nn.Module, obs_shape: Sequence[int]) -> int:
 
 
 class Encoder(nn.Module):
-    """Four 3x3 convolutions, the first with stride 2.
+    """3x3 convolutions of 32 channels, the first with stride 2, a ReLU after each.
 
-    Source: DrQ-v2's code; (9, 84, 84) gives 32 * 35 * 35 = 39,200 features.
+    Of (9, 84, 84), DrQ-v2's four give 32 * 35 * 35 = 39,200 features and SVEA's eleven, of which the last has
+    no ReLU, 32 * 21 * 21 = 14,112. Sources: DrQ-v2's code; SVEA (Hansen et al. 2021), appendix.
 
     Args:
         obs_shape: (C, H, W) of the stacked observation.
+        layers: number of convolutions.
+        last_relu: whether the last one has a ReLU.
+
+    Raises:
+        ConfigError: nothing would be left of so small a frame.
     """
 
-    def __init__(self, obs_shape: Sequence[int]) -> None:
+    def __init__(self, obs_shape: Sequence[int], layers: int = 4, last_relu: bool = True) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(obs_shape[0], 32, 3, stride=2), nn.ReLU(inplace=True)]
-        for _ in range(3):
-            layers += [nn.Conv2d(32, 32, 3), nn.ReLU(inplace=True)]
-        self.convnet = nn.Sequential(*layers)
-        self.apply(initialise)
+        least = 4 * layers - 1
+        if min(obs_shape[1:]) < least:
+            raise ConfigError(
+                f"Frames of {obs_shape[1]} x {obs_shape[2]} are too small for {layers} convolutions.",
+                f"Use image_size={least} or more (the published size is 84).",
+            )
+        parts: list[nn.Module] = [nn.Conv2d(obs_shape[0], 32, 3, stride=2), nn.ReLU(inplace=True)]
+        for _ in range(layers - 1):
+            parts += [nn.Conv2d(32, 32, 3), nn.ReLU(inplace=True)]
+        self.convnet = nn.Sequential(*(parts if last_relu else parts[:-1]))
+        self.convnet.apply(initialise)
         self.repr_dim = output_dim(self, obs_shape)
 
     def forward(self, obs: Tensor) -> Tensor:
         """Return float32 (N, repr_dim) features of (N, C, H, W) observations in [0, 255], any dtype."""
         return self.convnet(obs.float() / 255.0 - 0.5).flatten(1)
+
+
+class ProjectedEncoder(nn.Module):
+    """DrQ-v2's convolutions and a linear layer, as SGQN and CURL have them in RL-ViGen's code.
+
+    Args:
+        obs_shape: (C, H, W) of the stacked observation.
+        repr_dim: length of the feature vector.
+    """
+
+    def __init__(self, obs_shape: Sequence[int], repr_dim: int = 512) -> None:
+        super().__init__()
+        self.convolutions = Encoder(obs_shape)
+        self.projector = nn.Linear(self.convolutions.repr_dim, repr_dim)
+        self.projector.apply(initialise)
+        self.repr_dim = repr_dim
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Return float32 (N, repr_dim) features of (N, C, H, W) observations in [0, 255], any dtype."""
+        return self.projector(self.convolutions(obs))
 
 
 class Actor(nn.Module):
@@ -83,6 +117,43 @@ class Actor(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return float32 (N, A) means in [-1, 1] for (N, repr_dim) features."""
         return torch.tanh(self.policy(self.trunk(features)))
+
+
+class StochasticActor(nn.Module):
+    """Mean and standard deviation of SAC's policy, straight from the encoder's features, as DrQ has it.
+
+    Args:
+        repr_dim: length of the features.
+        action_dim: length of an action.
+        hidden_dim: width of the two hidden layers.
+        log_std_bounds: smallest and largest logarithm of the standard deviation.
+    """
+
+    def __init__(
+        self, repr_dim: int, action_dim: int, hidden_dim: int, log_std_bounds: tuple[float, float]
+    ) -> None:
+        super().__init__()
+        self.log_std_bounds = log_std_bounds
+        self.policy = mlp(repr_dim, hidden_dim, 2 * action_dim)
+        self.apply(initialise)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means before squashing and standard deviations, float32 (N, A) each."""
+        mean, log_std = self.policy(features).chunk(2, dim=-1)
+        low, high = self.log_std_bounds
+        return mean, (low + 0.5 * (high - low) * (torch.tanh(log_std) + 1)).exp()
+
+
+class Temperature(nn.Module):
+    """The learned weight of the entropy, kept as its logarithm."""
+
+    def __init__(self, initial: float) -> None:
+        super().__init__()
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(initial)))
+
+    def forward(self) -> Tensor:
+        """Return alpha, a scalar."""
+        return self.log_alpha.exp()
 
 
 class Critic(nn.Module):

@@ -1,0 +1,108 @@
+"""CURL (Laskin et al. 2020, "Contrastive Unsupervised Representations for Reinforcement Learning")."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from algos.agent import Batch
+from algos.augmentations import crop_shift
+from algos.drqv2 import DrQV2Agent, Metrics
+from algos.networks import ProjectedEncoder, soft_update
+
+
+class BilinearSimilarity(nn.Module):
+    """q^T W k of every pair of a query and a key (equation 4 of the paper); W starts uniform in [0, 1).
+
+    Args:
+        repr_dim: length of queries and keys.
+    """
+
+    def __init__(self, repr_dim: int) -> None:
+        super().__init__()
+        self.W = nn.Parameter(torch.rand(repr_dim, repr_dim))
+
+    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Return float32 (N, N): entry (i, j) compares query i with key j, both (N, repr_dim)."""
+        return queries @ self.W @ keys.T
+
+
+class CURLAgent(DrQV2Agent):
+    """DrQ-v2 whose encoder also learns to tell two shifts of one observation from those of others.
+
+    InfoNCE over the batch: the key of the same observation is the positive, all other keys are negatives.
+    The learner below is DrQ-v2's instead of the paper's SAC, with 512 features as in RL-ViGen's code.
+
+    Args:
+        aux_lr: learning rate of W; the encoder moves by its own optimiser.
+        aux_beta: decay of the first moment of W's optimiser.
+        momentum_encoder: keys come from an average of the encoder over updates, as in the paper; without,
+            from the encoder itself without gradient, as in RL-ViGen's code.
+        encoder_tau: fraction by which that average follows the encoder at each update.
+        options: see ``DrQV2Agent``.
+
+    Metrics beside DrQ-v2's: ``curl_loss``; ``curl_accuracy``, the share of queries nearest to their own key.
+    """
+
+    shift_function = staticmethod(crop_shift)
+
+    def __init__(
+        self,
+        *args: Any,
+        aux_lr: float = 1e-4,
+        aux_beta: float = 0.99,
+        momentum_encoder: bool = True,
+        encoder_tau: float = 0.05,
+        **options: Any,
+    ) -> None:
+        self.aux_lr, self.aux_beta = aux_lr, aux_beta
+        self.momentum_encoder, self.encoder_tau = momentum_encoder, encoder_tau
+        super().__init__(*args, **options)
+
+    def build_encoder(self) -> nn.Module:
+        """Return the encoder with 512 features."""
+        return ProjectedEncoder(self.obs_shape)
+
+    def build_networks(self) -> None:
+        """Make DrQ-v2's networks, W and the encoder of the keys."""
+        super().build_networks()
+        self.similarity = BilinearSimilarity(int(self.encoder.repr_dim))  # type: ignore[arg-type]
+        self.key_encoder = self.encoder
+        if self.momentum_encoder:
+            self.key_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
+
+    def build_optimizers(self) -> None:
+        """Make DrQ-v2's optimisers and W's."""
+        super().build_optimizers()
+        self.curl_opt = self.adam(self.similarity, lr=self.aux_lr, beta=self.aux_beta)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Return all networks by name."""
+        own = {"similarity": self.similarity}
+        return {
+            **super().networks(),
+            **own,
+            **({"key_encoder": self.key_encoder} if self.momentum_encoder else {}),
+        }
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Return all optimisers by name."""
+        return {**super().optimizers(), "curl": self.curl_opt}
+
+    def update_auxiliary(self, batch: Batch, obs: Tensor) -> Metrics:
+        """Take a step of encoder and W down InfoNCE, and let the keys' encoder follow."""
+        queries = self.encoder(self.augment(batch.obs))
+        with torch.no_grad():
+            keys = self.key_encoder(self.augment(batch.obs))
+        logits = self.similarity(queries, keys)
+        own = torch.arange(len(logits), device=self.device)
+        loss = F.cross_entropy(logits, own)
+        self.minimise(loss, self.encoder_opt, self.curl_opt)
+        if self.momentum_encoder:
+            soft_update(self.encoder, self.key_encoder, self.encoder_tau)
+        accuracy = (logits.detach().argmax(1) == own).float().mean()
+        return {"curl_loss": loss.detach(), "curl_accuracy": accuracy}
