@@ -13,6 +13,7 @@ from algos.agent import Batch
 from algos.augmentations import crop_shift
 from algos.drqv2 import DrQV2Agent, Metrics
 from algos.networks import ProjectedEncoder, soft_update
+from algos.options import check_number
 
 
 class BilinearSimilarity(nn.Module):
@@ -59,6 +60,9 @@ class CURLAgent(DrQV2Agent):
         encoder_tau: float = 0.05,
         **options: Any,
     ) -> None:
+        check_number("aux_lr", aux_lr, 0, ends="(]")
+        check_number("aux_beta", aux_beta, 0, 1, "[)")
+        check_number("encoder_tau", encoder_tau, 0, 1, "(]")
         self.aux_lr, self.aux_beta = aux_lr, aux_beta
         self.momentum_encoder, self.encoder_tau = momentum_encoder, encoder_tau
         super().__init__(*args, **options)

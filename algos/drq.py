@@ -13,6 +13,7 @@ from algos.augmentations import crop_shift
 from algos.distributions import SquashedNormal
 from algos.drqv2 import DrQV2Agent, Metrics, squared_error
 from algos.networks import StochasticActor, Temperature
+from algos.options import check_count, check_number
 from common.errors import ConfigError
 
 
@@ -47,12 +48,11 @@ class DrQAgent(DrQV2Agent):
         keep_original: bool = False,
         **options: Any,
     ) -> None:
-        if min(target_views, critic_views) < 1:
-            raise ConfigError("target_views and critic_views count shifts.", "Use 1 or more of each.")
-        if init_temperature <= 0:
-            raise ConfigError(
-                f"init_temperature={init_temperature} is not possible.", "Use a positive number."
-            )
+        check_number("init_temperature", init_temperature, 0, ends="(]")
+        check_count("target_views", target_views)
+        check_count("critic_views", critic_views)
+        if len(log_std_bounds) != 2 or log_std_bounds[0] >= log_std_bounds[1]:
+            raise ConfigError(f"log_std_bounds={log_std_bounds} is not possible.", "Use [smallest, largest].")
         self.init_temperature = init_temperature
         self.log_std_bounds = (float(log_std_bounds[0]), float(log_std_bounds[1]))
         self.target_views, self.critic_views, self.keep_original = target_views, critic_views, keep_original

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from algos.augmentations import crop_shift, random_overlay
 from algos.drqv2 import DrQV2Agent
+from algos.options import check_count, check_number
 from algos.textures import generate_textures
-from common.errors import ConfigError, InputError
+from common.errors import InputError
 from common.paths import resolve
 from common.seeding import counter_rng
 
@@ -40,6 +41,7 @@ class OverlaySource:
     Of a folder with more files than the bank holds, a random choice is read; of one with fewer, several crops
     of each. A crop is random in place, size (8 % of the image or more) and proportions, as is usual for
     Places365, and fixed for the run; which image is drawn, and whether it is mirrored, is random every time.
+    Files that are not read are not checked.
 
     Args:
         directory: folder of images, searched with its subfolders (of Places365, the training part); None:
@@ -54,10 +56,7 @@ class OverlaySource:
     def __init__(
         self, directory: str | None, images: int, height: int, width: int, seed: int, device: torch.device
     ) -> None:
-        if isinstance(images, bool) or not isinstance(images, int) or images < 1:
-            raise ConfigError(
-                f"overlay_images={images} is not possible.", "Use a whole number of at least 1."
-            )
+        check_count("overlay_images", images)
         self.directory = str(directory) if directory else None
         self.images, self.height, self.width = images, height, width
         self.seed, self.device = seed, device
@@ -177,9 +176,8 @@ class OverlayAgent(DrQV2Agent):
         overlay_alpha: float = 0.5,
         **options: Any,
     ) -> None:
+        check_number("overlay_alpha", overlay_alpha, 0, 1)
         super().__init__(*args, **options)
-        if not 0 <= overlay_alpha <= 1:
-            raise ConfigError(f"overlay_alpha={overlay_alpha} is not possible.", "Use a number from 0 to 1.")
         self.overlay_alpha = overlay_alpha
         height, width = self.obs_shape[1:]
         self.overlays = OverlaySource(overlay_dir, overlay_images, height, width, self.seed, self.device)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from algos.agent import Batch
 from algos.drqv2 import Metrics, squared_error
 from algos.networks import ProjectedEncoder
+from algos.options import check_number
 from algos.overlays import OverlayAgent
 from algos.saliency import AttributionDecoder, guided_saliency, saliency_mask
-from common.errors import ConfigError
 
 
 class SGQNAgent(OverlayAgent):
@@ -44,10 +44,10 @@ class SGQNAgent(OverlayAgent):
         aux_beta: float = 0.99,
         **options: Any,
     ) -> None:
-        if not 0 < sgqn_quantile < 1:
-            raise ConfigError(
-                f"sgqn_quantile={sgqn_quantile} is not possible.", "Use a number between 0 and 1."
-            )
+        check_number("sgqn_quantile", sgqn_quantile, 0, 1, "()")
+        check_number("consistency_weight", consistency_weight, 0)
+        check_number("aux_lr", aux_lr, 0, ends="(]")
+        check_number("aux_beta", aux_beta, 0, 1, "[)")
         self.quantile, self.consistency_weight = sgqn_quantile, consistency_weight
         self.aux_lr, self.aux_beta = aux_lr, aux_beta
         super().__init__(*args, **options)

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from algos.augmentations import random_frequency_mask
+from algos.options import check_number
 from algos.svea import SVEAAgent
 
 
@@ -28,6 +29,9 @@ class SRMAgent(SVEAAgent):
         max_width: float = 0.05,
         **options: Any,
     ) -> None:
+        check_number("mask_probability", mask_probability, 0, 1)
+        check_number("max_frequency", max_frequency, 0, 0.5)
+        check_number("max_width", max_width, 0, 0.5)
         super().__init__(*args, **options)
         self.ring = (mask_probability, max_frequency, max_width)
 
