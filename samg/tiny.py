@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from common.errors import InputError
+from common.files import read_json, sha256_file
 from common.paths import PROJECT_ROOT, resolve
 from efficientvit.output import SamOutput
 from samg.networks import Encoded
@@ -39,6 +40,7 @@ from samg.tiny_modules import (
 
 ARCHITECTURE = "samg-tiny-1"
 WEIGHTS = PROJECT_ROOT / "samg" / "weights" / "tiny.safetensors"
+_CURE = "Use the shipped file (weights=null), or make one with pretrain.py."
 
 GRIDS = {"dino": 84, "sam": 42}
 _PARTS = (TOKEN_GRID**2 * DIM, 42**2 * SKIP_42, SIZE**2 * SKIP_84, SIZE**2 * CORRESPONDENCE)
@@ -118,21 +120,31 @@ def _to_native(where: Tensor, image_size: tuple[int, int]) -> Tensor:
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    hint = "Use the shipped file (weights=null), or make one with pretrain.py."
     if not path.is_file():
-        raise InputError(f"The tiny weights {path} do not exist.", hint)
+        raise InputError(f"The tiny weights {path} do not exist.", _CURE)
     try:
         with safe_open(path, framework="pt") as handle:
             metadata = handle.metadata() or {}
             tensors = {key: handle.get_tensor(key).float() for key in handle.keys()}
     except (SafetensorError, OSError) as error:
         raise InputError(
-            f"The tiny weights {path} are not a whole safetensors file ({error}).", hint
+            f"The tiny weights {path} are not a whole safetensors file ({error}).", _CURE
         ) from error
     found = metadata.get("architecture", "unnamed")
     if found != ARCHITECTURE:
-        raise InputError(f"{path} holds weights of architecture {found!r}, expected {ARCHITECTURE!r}.", hint)
+        raise InputError(f"{path} holds weights of architecture {found!r}, expected {ARCHITECTURE!r}.", _CURE)
     return tensors, metadata
+
+
+def _read_record(sidecar: Path, weights: Path) -> dict[str, Any]:
+    """Read how the weights were made, and make sure that they are those."""
+    record = read_json(sidecar, "The record of the tiny weights")
+    if not isinstance(record, dict) or record.get("sha256", "") not in ("", sha256_file(weights)):
+        raise InputError(
+            f"{weights} is not the file that {sidecar.name} describes: it is damaged, or was replaced alone.",
+            "Restore both files together, or remove the record if the weights are your own.",
+        )
+    return record
 
 
 def load_tiny_networks(
@@ -163,10 +175,16 @@ def load_tiny_networks(
             "another shape.",
             "The file comes from another version of this package; make a new one with pretrain.py.",
         )
+    broken = [key for key, value in tensors.items() if not bool(value.isfinite().all())]
+    if broken:
+        raise InputError(
+            f"{path} is damaged: tensor {broken[0]!r} holds values that are not finite.",
+            _CURE,
+        )
     networks.load_state_dict(tensors)
     networks.presence = json.loads(metadata.get("presence", "{}"))
     record: dict[str, Any] = {"architecture": metadata["architecture"]}
     sidecar = path.with_suffix(".json")
     if sidecar.is_file():
-        record |= json.loads(sidecar.read_text(encoding="utf-8"))
+        record |= _read_record(sidecar, path)
     return networks.requires_grad_(False).fuse().to(device), record

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from common.files import atomic_path, sha256_file, write_json
+from common.files import sha256_file, write_bytes, write_json
 from samg.tiny import ARCHITECTURE, TinyNetworks
 
 
@@ -40,8 +40,7 @@ def export_weights(networks: TinyNetworks, path: Path, made_by: dict[str, Any]) 
         The record, with the file's SHA-256 and the library versions.
     """
     metadata = {"architecture": ARCHITECTURE, "format": "pt", "presence": json.dumps(networks.presence)}
-    with atomic_path(path) as temporary:
-        save_file(storable(networks), temporary, metadata=metadata)
+    write_bytes(path, _sorted_metadata(save(storable(networks), metadata=metadata)))
     packages = ("torch", "numpy", "mujoco", "dm_control", "opencv-python-headless", "safetensors")
     record = {
         "architecture": ARCHITECTURE,
@@ -56,3 +55,16 @@ def export_weights(networks: TinyNetworks, path: Path, made_by: dict[str, Any]) 
     }
     write_json(path.with_suffix(".json"), record)
     return record
+
+
+def _sorted_metadata(data: bytes) -> bytes:
+    """Put a safetensors file's metadata into alphabetical order.
+
+    The library's own order changes from process to process, and with it the hash of the same weights.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format aligns what follows
+    return len(text).to_bytes(8, "little") + text + data[end:]
