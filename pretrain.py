@@ -2,113 +2,81 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import shlex
 import sys
+from argparse import Namespace
 from pathlib import Path
 
-os.environ.setdefault("MUJOCO_GL", "egl")
-
 from common.devices import resolve_device
-from common.errors import ConfigError, run_script
-from common.paths import PROJECT_ROOT, output_path
-from envs.pretraining_frames import POSE_TASKS, collect_domain
-from samg.pretraining.backgrounds import background
+from common.errors import run_script
+from common.paths import PROJECT_ROOT
+from envs.pretraining_domains import find_domains
+from envs.pretraining_frames import POSE_TASKS
+from samg.pretraining.arguments import parse
+from samg.pretraining.banks import Amounts, prepare_banks
 from samg.pretraining.composites import Banks
-from samg.pretraining.data import FrameBank, build_bank, cached_stack, load_domain, save_domain
+from samg.pretraining.display import Display
 from samg.pretraining.export import export_weights
-from samg.pretraining.loop import Schedule, Trainer
-from samg.pretraining.objects import object_views
+from samg.pretraining.loop import Schedule, Trainer, load_checkpoint
+from samg.pretraining.presence import calibrate_presence
+from samg.pretraining.stopping import Stopped, StopSignal
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description="Train the tiny masker on simulator renders with exact masks, self-made backgrounds and "
-        "several labelled objects per frame. Interrupted, the same command continues where it stopped."
-    )
-    parser.add_argument(
-        "--minutes", type=float, default=0.0, help="budget of training time (0: --steps decides)"
-    )
-    parser.add_argument(
-        "--steps", type=int, default=0, help="budget in steps (reproducible; 0: --minutes decides)"
-    )
-    parser.add_argument(
-        "--out", default="runs/pretrain", help="folder for data, checkpoint, curves and weights"
-    )
-    parser.add_argument(
-        "--domains", nargs="+", default=list(POSE_TASKS), metavar="DOMAIN", help="what to train on"
-    )
-    parser.add_argument("--frames", type=int, default=420, help="poses rendered per domain")
-    parser.add_argument("--backgrounds", type=int, default=1600, help="background pictures drawn")
-    parser.add_argument("--objects", type=int, default=300, help="random objects drawn")
-    parser.add_argument("--composites", type=int, default=Schedule.composites, help="pictures per step")
-    parser.add_argument("--learning-rate", type=float, default=Schedule.learning_rate)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: PyTorch's default)")
-    parser.add_argument("--ship", action="store_true", help="replace the weights in samg/weights")
-    chosen = parser.parse_args(arguments)
-    if chosen.minutes <= 0 and chosen.steps <= 0:
-        raise ConfigError("No budget was given.", "Pass --minutes M, or --steps N.")
-    return chosen
-
-
-def say(line: str) -> None:
-    """Print a line at once, also into a log file."""
-    print(line, flush=True)  # noqa: T201
-
-
-def collect(chosen: argparse.Namespace, folder: Path) -> FrameBank:
-    """Render the domains, or read what an earlier run rendered."""
-    collected = {}
-    for domain in chosen.domains:
-        path = folder / f"{domain}-{chosen.frames}-s{chosen.seed}.npz"
-        if not path.exists():
-            say(f"Rendering {chosen.frames} poses of {domain} ...")
-            save_domain(path, collect_domain(domain, chosen.frames, chosen.seed))
-        collected[domain] = load_domain(path)
-    return build_bank(collected)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Collect, draw, train, export."""
+def main(arguments: list[str] | None = None) -> int:
+    """Collect, draw, train, export; a signal ends it with what was done saved."""
     given = sys.argv[1:] if arguments is None else arguments
-    chosen = parse(given)
+    chosen = parse(given, list(POSE_TASKS))
+    display = Display()
+    with StopSignal() as stop:
+        try:
+            pretrain(chosen, given, display, stop)
+        except Stopped:
+            display.say(f"Stopped. To continue: {shlex.join(['python', sys.argv[0], *given])}")
+            return stop.exit_code
+    return 0
+
+
+def pretrain(chosen: Namespace, given: list[str], display: Display, stop: StopSignal) -> None:
+    """Do what the command line asks for; every input is checked before anything is collected."""
     device = resolve_device(chosen.device, chosen.threads)
-    out, seed = output_path(chosen.out), chosen.seed
-    data = out / "data"
-    frames = collect(chosen, data)
-    say("Drawing backgrounds and objects ...")
-    scenes = cached_stack(
-        data / f"backgrounds-s{seed}.npz", chosen.backgrounds, lambda i: background(seed, i)
-    )
-    objects = cached_stack(data / f"objects-s{seed}.npz", chosen.objects, lambda i: object_views(seed, i))
-    banks = Banks(frames.to(device), scenes.to(device), objects.to(device))
+    domains = find_domains(chosen.domains)
+    amounts = Amounts(chosen.frames, chosen.backgrounds, chosen.objects)
     schedule = Schedule(
         steps=chosen.steps,
         minutes=chosen.minutes,
         composites=chosen.composites,
         learning_rate=chosen.learning_rate,
-        seed=seed,
+        save_every=chosen.save_every,
+        seed=chosen.seed,
     )
-    trainer = Trainer(banks, schedule, out)
-    trainer.run(say)
+    load_checkpoint(chosen.out, schedule, amounts.describe(domains), device)
+    banks = prepare_banks(domains, chosen.out / "data", amounts, chosen.seed, display)
+    banks = Banks(banks.frames.to(device), banks.backgrounds.to(device), banks.objects.to(device))
+    trainer = Trainer(banks, schedule, chosen.out)
+    if trainer.step:
+        display.say(f"Continuing at step {trainer.step}.")
+    with display.progress("Training") as update:
+        trainer.run(update, stop)
+    display.say("Measuring from which similarity on an object is there ...")
+    batches = max(4, min(40, trainer.step // 10))  # a short trial needs no fine threshold
+    trainer.networks.presence = calibrate_presence(trainer.networks, banks, chosen.seed, batches)
     made_by = {
         "command": shlex.join(["python", "pretrain.py", *given]),
-        "seed": seed,
-        "domains": list(frames.domains),
+        "seed": chosen.seed,
+        "domains": [domain.name for domain in domains],
         "steps": trainer.step,
         "minutes": round(trainer.seconds / 60, 1),
         "device": str(device),
     }
-    paths = [out / "tiny.safetensors"]
-    if chosen.ship:
-        paths.append(PROJECT_ROOT / "samg" / "weights" / "tiny.safetensors")
-    for path in paths:
+    for path in outputs(chosen):
         record = export_weights(trainer.networks, path, made_by)
-        say(f"{path}: {record['bytes'] / 1e6:.2f} MB, sha256 {record['sha256']}")
+        display.say(f"{path}: {record['bytes'] / 1e6:.2f} MB, sha256 {record['sha256']}")
+
+
+def outputs(chosen: Namespace) -> list[Path]:
+    """Return where the weights go."""
+    shipped = [PROJECT_ROOT / "samg" / "weights" / "tiny.safetensors"] if chosen.ship else []
+    return [chosen.out / "tiny.safetensors", *shipped]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -124,16 +125,28 @@ def load_domain(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"The frames {path} cannot be read ({error}).", "Delete the file; it is made again."
         ) from error
 
 
-def cached_stack(path: Path, count: int, make: Callable[[int], np.ndarray]) -> Tensor:
-    """Return uint8 items 0 to ``count`` - 1 of a seeded generator, stacked; ``path`` keeps them."""
-    found = load_domain(path)["items"] if path.exists() else None
+def cached_stack(
+    path: Path,
+    count: int,
+    make: Callable[[int], np.ndarray],
+    track: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> Tensor:
+    """Return uint8 items 0 to ``count`` - 1 of a seeded generator, stacked; ``path`` keeps them.
+
+    Args:
+        path: of the cache; one that holds fewer items is made again.
+        count: how many.
+        make: draws item ``i``.
+        track: passes the numbers on and may show how far they are.
+    """
+    found = load_domain(path).get("items") if path.exists() else None
     if found is None or len(found) < count:
-        found = np.stack([make(index) for index in range(count)])
+        found = np.stack([make(index) for index in track(range(count))])
         save_domain(path, {"items": found})
     return torch.from_numpy(found[:count])

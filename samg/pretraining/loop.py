@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from common.errors import InputError, NonFiniteError
-from common.files import atomic_path
+from common.files import atomic_path, sweep_stages
 from common.seeding import derive_seed
+from samg.pretraining.banks import describe
 from samg.pretraining.composites import Banks, Batch, Compositor
 from samg.pretraining.losses import (
     Columns,
@@ -28,13 +29,14 @@ from samg.pretraining.losses import (
     mask_loss,
     nothing_prompts,
 )
+from samg.pretraining.stopping import StopSignal
 from samg.prompts import box_windows, lowest_points, mask_boxes
 from samg.tiny import ARCHITECTURE, TinyNetworks
 from samg.tiny_modules import SIZE
 
-log = logging.getLogger(__name__)
-
 WHOLE_FRAME = (0.0, 0.0, SIZE - 1.0, SIZE - 1.0)  # the box of an empty mask, as in the pipeline's fixed rules
+COLUMNS = ("step", "seconds", "map", "right", "mask", "iou")  # of curves.csv
+_BUDGET = ("steps", "minutes", "save_every")  # a run may go on with others
 
 
 @dataclass(frozen=True)
@@ -93,27 +95,36 @@ class Trainer:
             lr=schedule.learning_rate,
         )
         self.compositor = Compositor(banks, schedule.composites)
+        self.data = describe(banks)
         self.divided = [number for number, two in enumerate(banks.frames.two_parts) if two]
         self.step, self.seconds = 0, 0.0
         self.resume()
 
-    def run(self, show: Callable[[str], None] = log.info) -> None:
-        """Train until the budget is spent; checkpoints and curves are written on the way."""
-        last_shown = 0.0
+    def run(self, show: Callable[[float, str], None] | None = None, stop: StopSignal | None = None) -> None:
+        """Train until the budget is spent; checkpoints and curves are written on the way.
+
+        Args:
+            show: is told after every step which share of the budget is spent, and the losses.
+            stop: signals that end training after a step; what was done is saved.
+
+        Raises:
+            Stopped: a signal came.
+        """
+        stop = stop or StopSignal()
         self.networks.train()
-        while self.schedule.progress(self.step, self.seconds) < 1.0:
-            start = time.perf_counter()
-            metrics = self.train_step()
-            self.seconds += time.perf_counter() - start
-            self._record(metrics)
-            if time.monotonic() - last_shown > 10:
-                last_shown = time.monotonic()
-                done = self.schedule.progress(self.step, self.seconds)
-                values = "  ".join(f"{key} {value:.3f}" for key, value in metrics.items())
-                show(f"{100 * done:5.1f} %  step {self.step}  {self.seconds / 60:.1f} min  {values}")
-            if self.step % self.schedule.save_every == 0:
-                self.save()
-        self.save()
+        with stop.deferred():
+            while self.schedule.progress(self.step, self.seconds) < 1.0 and stop.number is None:
+                start = time.perf_counter()
+                metrics = self.train_step()
+                self.seconds += time.perf_counter() - start
+                self._record(metrics)
+                if show is not None:
+                    values = "  ".join(f"{key} {value:.3f}" for key, value in metrics.items())
+                    note = f"step {self.step}  {self.seconds / 60:.1f} min  {values}"
+                    show(self.schedule.progress(self.step, self.seconds), note)
+                if self.step % self.schedule.save_every == 0:
+                    self.save()
+            self.save()
 
     def train_step(self) -> dict[str, float]:
         """Do one step and return its losses."""
@@ -195,7 +206,7 @@ class Trainer:
         path = self.folder / "curves.csv"
         fresh = not path.exists()
         with path.open("a", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, ["step", "seconds", "map", "right", "mask", "iou"])
+            writer = csv.DictWriter(handle, COLUMNS)
             if fresh:
                 writer.writeheader()
             writer.writerow({"step": self.step, "seconds": round(self.seconds, 2), **metrics})
@@ -205,6 +216,7 @@ class Trainer:
         state = {
             "architecture": ARCHITECTURE,
             "schedule": json.dumps(asdict(self.schedule), sort_keys=True),
+            "data": json.dumps(self.data, sort_keys=True),
             "networks": self.networks.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
@@ -214,39 +226,57 @@ class Trainer:
             torch.save(state, temporary)
 
     def resume(self) -> None:
-        """Continue from the folder's checkpoint, if there is one.
-
-        Raises:
-            InputError: it is damaged, or belongs to another seed, recipe or architecture.
-        """
-        path = self.folder / "checkpoint.pt"
+        """Continue from the folder's checkpoint, if there is one; see ``load_checkpoint`` for errors."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
+        sweep_stages(self.folder)
+        state = load_checkpoint(self.folder, self.schedule, self.data, self.device)
+        if state is None:
             return
-        hint = "Choose another output folder, or delete this one."
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception as error:  # torch raises many kinds for a damaged file
-            raise InputError(f"The checkpoint {path} cannot be read ({error}).", hint) from error
-        budget = {"steps", "minutes", "save_every"}
-        theirs = json.loads(state["schedule"])
-        mine = asdict(self.schedule)
-        other = [key for key in mine if key not in budget and theirs.get(key) != mine[key]]
-        if state["architecture"] != ARCHITECTURE or other:
-            raise InputError(
-                f"The checkpoint {path} was made with another {(other or ['architecture'])[0]}.", hint
-            )
         self.networks.load_state_dict(state["networks"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self._forget_later_rows()
 
     def _forget_later_rows(self) -> None:
-        """Drop the curve's rows beyond the checkpoint: those steps are made again."""
+        """Drop the curve's rows beyond the checkpoint (those steps are made again) and torn ones."""
         path = self.folder / "curves.csv"
         if not path.exists():
             return
-        lines = path.read_text(encoding="utf-8").splitlines()
-        kept = lines[:1] + [line for line in lines[1:] if line and int(line.split(",")[0]) <= self.step]
+        header, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
+        cells = [row.split(",") for row in rows]
+        whole = [c for c in cells if len(c) == len(COLUMNS) and c[0].isdigit() and int(c[0]) <= self.step]
         with atomic_path(path) as temporary:
-            temporary.write_text("\n".join(kept) + "\n", encoding="utf-8")
+            temporary.write_text("\n".join([header, *map(",".join, whole)]) + "\n", encoding="utf-8")
+
+
+def load_checkpoint(
+    folder: Path, schedule: Schedule, data: Mapping[str, Any], device: torch.device
+) -> dict[str, Any] | None:
+    """Read the checkpoint in ``folder``, if there is one and it may be continued.
+
+    Args:
+        folder: of the run.
+        schedule: must be the checkpoint's own but for the budget.
+        data: what ``describe`` says of the banks; must be the checkpoint's own, too.
+        device: where tensors go.
+
+    Raises:
+        InputError: it is damaged, or belongs to another seed, recipe, data or architecture.
+    """
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return None
+    hint = "Choose another output folder, or delete this one."
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        theirs = {"architecture": state["architecture"], **json.loads(state["schedule"])}
+        theirs |= json.loads(state.get("data", "{}"))  # none in those of earlier versions
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise InputError(f"The checkpoint {path} cannot be read ({error!r}).", hint) from error
+    mine = {"architecture": ARCHITECTURE, **asdict(schedule), **(data if "data" in state else {})}
+    for key, value in mine.items():
+        if key not in _BUDGET and theirs.get(key) != value:
+            raise InputError(
+                f"The checkpoint {path} was made with another {key}: {theirs.get(key)}, not {value}.", hint
+            )
+    return dict(state)

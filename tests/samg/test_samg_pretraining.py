@@ -12,7 +12,7 @@ from common.errors import ConfigError, InputError
 from samg.pretraining.backgrounds import background
 from samg.pretraining.composites import RANDOM_OBJECTS, Banks, Compositor
 from samg.pretraining.data import PART, build_bank, cached_stack, load_domain, save_domain
-from samg.pretraining.loop import Schedule, Trainer
+from samg.pretraining.loop import COLUMNS, Schedule, Trainer
 from samg.pretraining.losses import _presence_loss, dice_loss, mask_loss, prototypes, random_pixels
 from samg.pretraining.objects import object_views
 from samg.tiny_modules import unit_vectors
@@ -176,7 +176,7 @@ def test_mask_loss_prefers_the_wanted_object() -> None:
 def test_resuming_gives_the_same_curve(banks: Banks, tmp_path: Path) -> None:
     schedule = Schedule(steps=4, composites=4, decoded=4, save_every=2, warm=0.0)
     whole = Trainer(banks, schedule, tmp_path / "whole")
-    whole.run(lambda line: None)
+    whole.run()
     halted = Trainer(banks, schedule, tmp_path / "parts")
     halted.networks.train()
     for _ in range(3):  # stops after the checkpoint of step 2, in the middle of the budget
@@ -185,7 +185,7 @@ def test_resuming_gives_the_same_curve(banks: Banks, tmp_path: Path) -> None:
             halted.save()
     resumed = Trainer(banks, schedule, tmp_path / "parts")
     assert resumed.step == 2
-    resumed.run(lambda line: None)
+    resumed.run()
     curves = [
         [
             [value for key, value in enumerate(line.split(",")) if key != 1]
@@ -203,9 +203,33 @@ def test_foreign_checkpoints_are_refused(banks: Banks, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="another seed"):
         Trainer(banks, Schedule(steps=4, composites=4, seed=1), tmp_path)
     Trainer(banks, Schedule(steps=9, composites=4), tmp_path)  # a longer budget may continue
+    fewer = Banks(banks.frames, banks.backgrounds[:2], banks.objects)
+    with pytest.raises(InputError, match="another backgrounds: 3, not 2"):
+        Trainer(fewer, Schedule(steps=4, composites=4), tmp_path)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.save({key: value for key, value in state.items() if key != "data"}, tmp_path / "checkpoint.pt")
+    Trainer(fewer, Schedule(steps=4, composites=4), tmp_path)  # earlier versions did not note the data
+    torch.save({**state, "architecture": "unet"}, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match="another architecture: unet"):
+        Trainer(banks, Schedule(steps=4, composites=4), tmp_path)
+    torch.save({"step": 3}, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match="cannot be read"):
+        Trainer(banks, Schedule(steps=4, composites=4), tmp_path)
     (tmp_path / "checkpoint.pt").write_bytes(b"nothing")
     with pytest.raises(InputError, match="cannot be read"):
         Trainer(banks, Schedule(steps=4, composites=4), tmp_path)
+
+
+def test_rows_that_a_crash_tore_are_dropped(banks: Banks, tmp_path: Path) -> None:
+    trainer = Trainer(banks, Schedule(steps=9, composites=4), tmp_path)
+    trainer.step = 2
+    trainer.save()
+    whole = [",".join(COLUMNS), "1,0.5,3.1,0.2,1.0,0.1", "2,0.9,3.0,0.3,,"]
+    (tmp_path / "curves.csv").write_text("\n".join([*whole, "3,1.2,2.9,0.4,,", "1", ""]))
+    (tmp_path / ".stage-left.pt").write_bytes(b"half a checkpoint")
+    Trainer(banks, Schedule(steps=9, composites=4), tmp_path)
+    assert (tmp_path / "curves.csv").read_text().splitlines() == whole
+    assert not (tmp_path / ".stage-left.pt").exists()
 
 
 def test_unusable_frames_are_named() -> None:
@@ -235,17 +259,11 @@ def test_cached_data_are_read_again(tmp_path: Path) -> None:
     assert torch.equal(cached_stack(tmp_path / "items.npz", 2, make), first[:2]) and made == [0, 1, 2]
     save_domain(tmp_path / "domain.npz", domain_arrays(0, True))
     assert np.array_equal(load_domain(tmp_path / "domain.npz")["labels"], domain_arrays(0, True)["labels"])
-    (tmp_path / "domain.npz").write_bytes(b"PK nothing")
-    with pytest.raises(InputError, match="cannot be read"):
-        load_domain(tmp_path / "domain.npz")
-
-
-def test_command_line_wants_a_budget() -> None:
-    import pretrain
-
-    with pytest.raises(ConfigError, match="budget"):
-        pretrain.parse([])
-    assert pretrain.parse(["--steps", "3", "--domains", "walker", "hopper"]).domains == ["walker", "hopper"]
+    whole = (tmp_path / "domain.npz").read_bytes()
+    for damaged in (b"PK nothing", b"", whole[: len(whole) // 2], whole[:200] + b"?" + whole[201:]):
+        (tmp_path / "domain.npz").write_bytes(damaged)
+        with pytest.raises(InputError, match="cannot be read"):
+            load_domain(tmp_path / "domain.npz")
 
 
 def test_poses_are_seeded_and_labelled() -> None:
