@@ -4,8 +4,19 @@ from algos.agent import Agent, Batch
 from algos.curl import CURLAgent
 from algos.drq import DrQAgent
 from algos.drqv2 import DrQV2Agent
+from algos.pieg import PIEGAgent
 from algos.sgqn import SGQNAgent
 from algos.srm import SRMAgent
 from algos.svea import SVEAAgent
 
-__all__ = ["Agent", "Batch", "CURLAgent", "DrQAgent", "DrQV2Agent", "SGQNAgent", "SRMAgent", "SVEAAgent"]
+__all__ = [
+    "Agent",
+    "Batch",
+    "CURLAgent",
+    "DrQAgent",
+    "DrQV2Agent",
+    "PIEGAgent",
+    "SGQNAgent",
+    "SRMAgent",
+    "SVEAAgent",
+]
