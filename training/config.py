@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-import math
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from algos.schedules import parse_schedule
 from common.errors import ConfigError, nearest, unknown_choice
 from common.files import write_bytes
 from common.paths import PROJECT_ROOT
+from training.factory import check_agent_files
 from training.guard import exclusive
+from training.rules import check_values
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,11 @@ FREE_ON_RESUME = (
     "background.data_dir",
 )
 
+
+# Hydra's own flags whose next word is no override.
+_FLAGS_WITH_VALUE = ("--config-name", "-cn", "--cfg", "-c", "--package", "-p", "--config-path", "-cp")
+# Names of files whose content the snapshot's record identifies: they may move, but not appear or vanish.
+MOVABLE = ("data.overlay_dir", "agent.overlay_dir", "agent.encoder_weights")
 
 _BUDGETS = ("easy", "medium", "hard")  # what task files build on; no tasks themselves
 
@@ -126,9 +131,10 @@ def _split_command_line(arguments: list[str]) -> tuple[str, bool, list[str]]:
     position = 0
     while position < len(arguments):
         argument = arguments[position]
-        if argument in ("--config-name", "-cn") and position + 1 < len(arguments):
+        if argument in _FLAGS_WITH_VALUE and position + 1 < len(arguments):
             position += 1
-            config_name = arguments[position]
+            if argument in ("--config-name", "-cn"):
+                config_name = arguments[position]
         elif argument.startswith("--config-name="):
             config_name = argument.split("=", 1)[1]
         elif argument in ("--multirun", "-m"):
@@ -136,13 +142,17 @@ def _split_command_line(arguments: list[str]) -> tuple[str, bool, list[str]]:
         elif not argument.startswith("-"):
             overrides.append(argument)
         position += 1
-    return config_name, multirun, overrides
+    return config_name.removesuffix(".yaml"), multirun, overrides
+
+
+def _chosen_names(value: Any) -> list[Any]:
+    """Return the single values of an override, several in a sweep."""
+    return list(value.list) if hasattr(value, "list") else [value]
 
 
 def _check_group(override: Override) -> None:
     group = override.get_key_element().lstrip("+~")
-    values: Any = override.value()
-    for value in values.list if hasattr(values, "list") else [values]:
+    for value in _chosen_names(override.value()):
         if str(value) not in _group_choices(group):
             raise unknown_choice(group, value, _group_choices(group))
 
@@ -171,9 +181,10 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
     except HydraException as error:
         raise ConfigError(f"Cannot read the overrides: {_first_line(error)}", "Write key=value.") from error
     chosen = {o.get_key_element(): o.value() for o in overrides}
-    known = _known_keys(
-        compose_config([f"agent={chosen['agent']}"] if _plain(chosen, "agent") else [], config_name)
-    )
+    known = _known_keys(compose_config((), config_name))
+    for agent in _chosen_names(chosen.get("agent")):
+        if agent in _group_choices("agent"):
+            known |= _known_keys(compose_config([f"agent={agent}"], config_name))
     # Values of a masker that is not the default one are known too.
     known |= {f"masker.{key}" for key in compose_config(["masker=paper"]).masker}
     for override in overrides:
@@ -185,10 +196,6 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
         else:
             _check_key(key, known)
     return arguments + _masker_switch(chosen, multirun)
-
-
-def _plain(chosen: dict[str, Any], group: str) -> bool:
-    return isinstance(chosen.get(group), str) and chosen[group] in _group_choices(group)
 
 
 def _masker_switch(chosen: dict[str, Any], multirun: bool) -> list[str]:
@@ -204,69 +211,14 @@ def _masker_switch(chosen: dict[str, Any], multirun: bool) -> list[str]:
     return []
 
 
-def _is_int(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _is_number(value: Any, low: float, high: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-
-
-_Rule = tuple[Callable[[Any], bool], str]
-_POSITIVE_INT: _Rule = (lambda v: _is_int(v, 1), "a whole number of at least 1")
-_COUNT: _Rule = (lambda v: _is_int(v, 0), "a whole number of at least 0")
-_BOOL: _Rule = (lambda v: isinstance(v, bool), "true or false")
-_FRACTION: _Rule = (lambda v: _is_number(v, 0, 1), "a number from 0 to 1")
-_RATE: _Rule = (lambda v: _is_number(v, 1e-12, 1), "a number above 0 and at most 1")
-
-_RULES: dict[str, _Rule] = {
-    **dict.fromkeys(
-        (
-            "frame_stack",
-            "action_repeat",
-            "num_train_frames",
-            "num_envs",
-            "batch_size",
-            "nstep",
-            "feature_dim",
-        ),
-        _POSITIVE_INT,
-    ),
-    "replay_buffer_size": _POSITIVE_INT,
-    **dict.fromkeys(
-        ("eval_every_frames", "snapshot_every_frames", "num_seed_frames", "num_eval_episodes", "seed"), _COUNT
-    ),
-    **dict.fromkeys(("use_tb", "use_wandb", "save_video", "debug", "replay.prefetch"), _BOOL),
-    "image_size": (lambda v: _is_int(v, 36), "a whole number of at least 36"),
-    "discount": _FRACTION,
-    "lr": _RATE,
-    "num_threads": (lambda v: v is None or _is_int(v, 1), "null or a whole number of at least 1"),
-    "resume": (lambda v: v in ("auto", "must", "never"), "auto, must or never"),
-    "protocol": (lambda v: v in ("dmcgb", "samg"), "dmcgb or samg"),
-    "env": (lambda v: v == "dmc", "dmc"),
-    "background.type": (lambda v: v in ("original", "color", "video"), "original, color or video"),
-    "background.difficulty": (lambda v: v in ("easy", "hard"), "easy or hard"),
-    "background.source": (lambda v: v in ("dmcgb", "procedural"), "dmcgb or procedural"),
-    "agent.num_expl_steps": _COUNT,
-    "agent.update_every_steps": _POSITIVE_INT,
-    "agent.hidden_dim": _POSITIVE_INT,
-    "agent.critic_target_tau": _FRACTION,
-    "agent.stddev_clip": (lambda v: _is_number(v, 0, math.inf), "a number of at least 0"),
-}
-
-
 def validate(cfg: DictConfig) -> None:
-    """Check every value of a composed configuration.
+    """Check every value of a composed configuration, and that the files its agent needs are there.
 
     Raises:
         ConfigError: a value has the wrong type or range, or two values contradict each other.
+        InputError: a file or folder that the agent learns from is missing and cannot be fetched.
     """
-    for key, (accepts, expected) in _RULES.items():
-        value = OmegaConf.select(cfg, key)
-        if not accepts(value):
-            raise ConfigError(f"{key}={value} is not possible.", f"{key} must be {expected}.")
-    for key in ("stddev_schedule", "agent.stddev_schedule"):
-        parse_schedule(OmegaConf.select(cfg, key))
+    check_values(cfg)
     if cfg.num_train_frames < cfg.num_seed_frames:
         log.warning(
             "num_train_frames=%d is less than num_seed_frames=%d: no update will ever happen",
@@ -278,6 +230,7 @@ def validate(cfg: DictConfig) -> None:
             f"{cfg.task_name} has no reference image for masker={cfg.masker.variant}.",
             "Set original_image and masked_image (annotate.py makes them), or use masker=none.",
         )
+    check_agent_files(cfg)
 
 
 def _flat(cfg: DictConfig) -> dict[str, Any]:
@@ -309,7 +262,10 @@ def save_config(cfg: DictConfig, run_dir: Path) -> None:
 def _save_config(cfg: DictConfig, run_dir: Path) -> None:
     path = run_dir / "config.yaml"
     changed = _changes(path, cfg) if path.exists() else []
-    if changed and any((run_dir / "snapshots").glob("step_*")):
+    trained = any((run_dir / "snapshots").glob("step_*"))
+    if trained and path.exists():
+        _check_agent(run_dir, OmegaConf.load(path), cfg)
+    if changed and trained:
         raise ConfigError(
             f"{run_dir} holds another experiment ({'; '.join(changed[:6])}).",
             "Choose another folder with hydra.run.dir=DIR, or restore these values.",
@@ -320,11 +276,27 @@ def _save_config(cfg: DictConfig, run_dir: Path) -> None:
     write_bytes(path, OmegaConf.to_yaml(cfg, resolve=True).encode())
 
 
+def _check_agent(run_dir: Path, before: Any, now: DictConfig) -> None:
+    targets = [str(OmegaConf.select(cfg, "agent._target_")).rsplit(".", 1)[-1] for cfg in (before, now)]
+    if targets[0] != targets[1]:
+        raise ConfigError(
+            f"The run in {run_dir} was trained with {targets[0]}, not with {targets[1]}.",
+            "Choose that agent again, or another folder with hydra.run.dir=DIR.",
+        )
+
+
+def _same_content_elsewhere(key: str, before: Any, now: Any) -> bool:
+    return key in MOVABLE and not {before, now} & {None, "random"}
+
+
 def _changes(path: Path, cfg: DictConfig) -> list[str]:
     """Return what would make the run in ``path`` another experiment, as ``key: before -> now``."""
     before, now = _flat(OmegaConf.load(path)), _flat(cfg)  # type: ignore[arg-type]
     return [
         f"{key}: {before.get(key)} -> {now.get(key)}"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in FREE_ON_RESUME and not key.startswith("hydra.")
+        if before.get(key) != now.get(key)
+        and key not in FREE_ON_RESUME
+        and not key.startswith("hydra.")
+        and not _same_content_elsewhere(key, before.get(key), now.get(key))
     ]

@@ -1,14 +1,18 @@
-"""From a configuration to an agent that fits an environment."""
+"""From a configuration to an agent that fits an environment, and what is recorded of it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from algos.drqv2 import DrQV2Agent
+from algos.imagenet import find_weights
+from algos.overlays import OverlaySource
+from common.errors import ConfigError, SamgError
 
 
 def make_agent(cfg: DictConfig, venv: Any, device: torch.device) -> DrQV2Agent:
@@ -18,11 +22,83 @@ def make_agent(cfg: DictConfig, venv: Any, device: torch.device) -> DrQV2Agent:
         cfg: with ``agent`` (its ``_target_`` and keywords) and ``frame_stack``.
         venv: observations ``{"pixels": uint8 (N, H, W, 3)}``.
         device: where the networks live.
+
+    Returns:
+        An agent that can act once its networks are loaded. Nothing that only learning needs has been read, be
+        it images or ImageNet weights: a snapshot holds frozen networks too, so that an evaluation needs no
+        other file than the run's. Training calls ``prepare_agent``.
+
+    Raises:
+        ConfigError: the agent refuses a value.
     """
     height, width, channels = venv.single_observation_space["pixels"].shape
-    return instantiate(
-        cfg.agent,
-        obs_shape=(channels * cfg.frame_stack, height, width),
-        action_shape=venv.single_action_space.shape,
-        device=str(device),
-    )
+    shape = (channels * cfg.frame_stack, height, width)
+    return _build(cfg, obs_shape=shape, action_shape=venv.single_action_space.shape, device=str(device))
+
+
+def check_agent_files(cfg: DictConfig) -> None:
+    """Find the files that the agent learns from, before anything slow is done; ImageNet weights are fetched.
+
+    Raises:
+        InputError: a file or folder is missing or empty, or cannot be fetched.
+    """
+    if "encoder_weights" in cfg.agent:
+        find_weights(cfg.agent.encoder_weights)
+    if cfg.agent.get("overlay_dir"):
+        _ = OverlaySource(cfg.agent.overlay_dir, 1, 1, 1, cfg.seed, torch.device("cpu")).files
+
+
+def _build(cfg: DictConfig, **arguments: Any) -> DrQV2Agent:
+    """Instantiate ``cfg.agent``; an error of the agent's own is raised as it is."""
+    try:
+        return instantiate(cfg.agent, **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, SamgError):
+            raise cause from None
+        if isinstance(cause, TypeError):
+            raise ConfigError(
+                f"{cfg.agent._target_} cannot be made: {cause}.", "Check the keys of agent."
+            ) from error
+        raise
+
+
+def prepare_agent(agent: DrQV2Agent) -> dict[str, Any]:
+    """Load what the agent learns from besides the batches; return its record: plain JSON values.
+
+    Raises:
+        InputError: a file or folder is missing or damaged.
+    """
+    return {"class": type(agent).__name__, **agent.prepare()}
+
+
+def describe_agent(record: dict[str, Any]) -> str:
+    """Return the record in words, such as ``PIEGAgent (encoder weights: random)``."""
+    parts = []
+    for key, value in record.items():
+        name = value.get("name") if isinstance(value, dict) else value
+        if key != "class":
+            parts.append(f"{key.replace('_', ' ')}: {str(name)[:60]}")
+    return f"{record['class']} ({'; '.join(parts)})" if parts else str(record["class"])
+
+
+def check_same_agent(saved: dict[str, Any] | None, now: dict[str, Any]) -> None:
+    """Refuse to continue a run with another agent or another frozen network.
+
+    Images laid over observations may change (the agent warns): a run can go on with others.
+
+    Args:
+        saved: record in the snapshot; None in snapshots older than records.
+        now: record of the agent at hand.
+
+    Raises:
+        ConfigError: they differ; both are named.
+    """
+    if saved is None:
+        return
+    frozen = ("class", "encoder_sha256", "encoder_seed")
+    if any(saved.get(key) != now.get(key) for key in frozen):
+        raise ConfigError(
+            f"The run was trained with {describe_agent(saved)}, not with {describe_agent(now)}.",
+            "Choose the same agent and weights again, or another folder with hydra.run.dir=DIR.",
+        )

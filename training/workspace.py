@@ -14,6 +14,7 @@ from rich.console import Console
 from algos.drqv2 import DrQV2Agent
 from common.errors import ConfigError, NonFiniteError, SnapshotError
 from common.masking import MaskerInfo
+from training.factory import check_same_agent, describe_agent, prepare_agent
 from training.guard import StopSignal, disk_errors, exclusive
 from training.logger import Logger
 from training.replay_buffer import ReplayBuffer
@@ -56,6 +57,7 @@ class Workspace:
         agent_steps: decisions made; frames are this times the action repeat.
         updates: gradient updates made.
         next_episode: index of the next episode to begin.
+        agent_record: class of the agent and what it learns from besides the batches; part of every snapshot.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Workspace:
         self.episodes = np.zeros(self.num_envs, np.int64)
         self.mask_sums = np.zeros((self.num_envs, 2))  # summed mask area and empty masks of open episodes
         self.evaluation_due = False
+        self.agent_record: dict[str, Any] = {}
 
     def train(self) -> None:
         """Train until ``num_train_frames``, from the last snapshot if there is one; see ``TrainSettings``.
@@ -216,6 +219,7 @@ class Workspace:
 
     def _start(self, cleanup: contextlib.ExitStack) -> None:
         """Make the replay buffer and the logger, and begin or resume the run."""
+        self.agent_record = prepare_agent(self.agent)
         snapshot = self._snapshot_to_resume()
         cfg = self.cfg
         self.replay = ReplayBuffer(
@@ -242,6 +246,7 @@ class Workspace:
             **self._log_options,  # type: ignore[arg-type]
         )
         cleanup.callback(self.logger.close)
+        self.logger.print(f"The agent is {describe_agent(self.agent_record)}.")
         if snapshot is not None:
             self._restore(load_snapshot(snapshot))
             self.logger.print(f"Resumed {snapshot} at {self.agent_steps} decisions, {self.updates} updates.")
@@ -264,6 +269,7 @@ class Workspace:
                 raise SnapshotError(f"{self.run_dir} holds no snapshot and resume=must.", "Use resume=auto.")
             return None
         saved = read_manifest(path)
+        check_same_agent(saved.get("agent"), self.agent_record)
         if saved["num_envs"] != self.num_envs:
             raise ConfigError(
                 f"The run was made with num_envs={saved['num_envs']}, not {self.num_envs}.",
@@ -295,6 +301,7 @@ class Workspace:
         info = {
             **self._counters(),
             "num_envs": self.num_envs,
+            "agent": self.agent_record,
             "masker": self.masker_info.to_dict(),
             "replay": self.replay.manifest(),
         }
