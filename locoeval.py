@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
 
     # Everything is checked before a network is loaded.
     options = parse_options(argv, LEVELS, main.__doc__ or "")
-    run = RunDirectory.open(options.model_dir)
+    run = RunDirectory.open(options.model_dir, options.agent)
     run.check_task(options.domain_name, options.task_name)
     run.check_algorithm(options.algorithm)
     background = plan_background(options, run)

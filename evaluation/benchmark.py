@@ -249,11 +249,20 @@ def _caption(results: Sequence[EvaluationResult]) -> str:
         f"Trained for {c.agent_steps:,} decisions = {c.frames:,} frames "
         f"(action repeat {c.action_repeat}), {updates} updates.",
     ]
+    if facts := _agent_facts(c.agent):
+        sentences.append(f"Agent: {facts}.")
     if any(drawn):
         sentences.append(f"Backgrounds from {c.source}: {', '.join(filter(None, drawn))}.")
     if first.random_returns is not None:
         sentences.append(f"Random: mean of {_count(len(first.random_returns), 'episode')} of random actions.")
     return " ".join(sentences)
+
+
+def _agent_facts(agent: dict[str, Any]) -> str:
+    """Say what the agent was made of: ``encoder weights random, overlay source generated textures``."""
+    named = {key: value.get("name") if isinstance(value, dict) else value for key, value in agent.items()}
+    hidden = ("class", "encoder_sha256", "encoder_seed")
+    return ", ".join(f"{key.replace('_', ' ')} {named[key]}" for key in sorted(named) if key not in hidden)
 
 
 def _draws_from(conditions: Conditions) -> str:

@@ -27,6 +27,7 @@ class Options:
     domain_name: str | None
     task_name: str | None
     algorithm: str | None
+    agent: tuple[str, ...]
     seed: int
     use_sam_g: bool | None
     masker: str | None
@@ -92,6 +93,7 @@ def parse_options(argv: Sequence[str], levels: Sequence[str], manual: str = "") 
         domain_name=flags.domain_name,
         task_name=flags.task_name,
         algorithm=flags.algorithm,
+        agent=tuple(flags.agent),
         seed=flags.seed,
         use_sam_g=flags.use_SAM_g,
         masker=_choice("masker", flags.masker, MASKERS),
@@ -163,6 +165,9 @@ def _parser(manual: str, levels: Sequence[str]) -> Parser:
     run.add_argument("--domain_name", metavar="NAME", help="checked against the run")
     run.add_argument("--task_name", metavar="NAME", help="checked against the run")
     run.add_argument("--algorithm", metavar="NAME", help="checked against the run")
+    run.add_argument(
+        "--agent", nargs="+", default=[], metavar="KEY=VALUE", help="its options for acting: bn_eval=batch"
+    )
     run.add_argument("--seed", type=whole_number(0), default=0, help="evaluation seed (default 0)")
 
     masker = parser.add_argument_group("the masker (default: the one the agent was trained with)")

@@ -78,6 +78,7 @@ def record_conditions(
         training_masker=run.trained_masker(),
         padded_batch=benchmark.padded_batch,
         algorithm=run.algorithm,
+        agent={**manifest.get("agent", {}), **run.agent_options},
         agent_steps=agent_steps,
         frames=agent_steps * repeat,
         updates=None if updates is None else int(updates),

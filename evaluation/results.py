@@ -19,7 +19,7 @@ from common.files import read_json, write_json
 from evaluation.evaluate import EpisodeResult
 from evaluation.statistics import Summary, summarize
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PACKAGES = ("torch", "mujoco", "dm_control", "gymnasium", "numpy", "timm")
 HEADLINE = (
     "task",
@@ -55,6 +55,8 @@ class Conditions:
             unknown.
         padded_batch: the one batch size of policy and masker.
         algorithm: agent's name, such as ``drqv2``.
+        agent: what the snapshot says of the agent besides its numbers (its class, the weights of a frozen
+            encoder, the images it learned from) and the options given to the evaluation; may be empty.
         agent_steps: decisions the agent was trained for.
         frames: simulator steps, ``agent_steps * action_repeat``.
         updates: gradient updates; None when unknown.
@@ -74,6 +76,7 @@ class Conditions:
     training_masker: dict[str, Any] | None
     padded_batch: int
     algorithm: str
+    agent: dict[str, Any]
     agent_steps: int
     frames: int
     updates: int | None

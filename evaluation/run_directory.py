@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,18 +58,25 @@ class RunDirectory:
 
     Attributes:
         path: the directory.
-        config: its resolved ``config.yaml``.
+        config: its resolved ``config.yaml``, with ``agent_options``.
+        agent_options: keys of the agent that this evaluation sets, and their values.
     """
 
     path: Path
     config: DictConfig
+    agent_options: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, directory: str | Path) -> RunDirectory:
+    def open(cls, directory: str | Path, agent_options: Sequence[str] = ()) -> RunDirectory:
         """Read and check a run directory.
+
+        Args:
+            directory: of the run.
+            agent_options: ``key=value`` of the agent, to act otherwise than the run is configured.
 
         Raises:
             SnapshotError: it does not exist, is no run directory, or holds no snapshot.
+            ConfigError: the agent has no such option.
         """
         path = resolve(directory)
         if not path.is_dir():
@@ -83,7 +91,7 @@ class RunDirectory:
                 f"{directory} holds no snapshot.",
                 "Train for longer: a snapshot is written at the end at last.",
             )
-        return cls(path, config)
+        return cls(path, config, _set_agent_options(config, agent_options))
 
     @property
     def task(self) -> str:
@@ -235,6 +243,20 @@ def _read_config(path: Path) -> DictConfig:
         if OmegaConf.select(config, key) is None:
             raise SnapshotError(f"{path} lacks {key}.", "Restore the file, or name a run of train.py.")
     return config
+
+
+def _set_agent_options(config: DictConfig, options: Sequence[str]) -> dict[str, Any]:
+    known = [str(key) for key in config.agent if not str(key).startswith("_")]
+    chosen = {}
+    for option in options:
+        key, equals, _ = option.partition("=")
+        if not equals:
+            raise ConfigError(f"--agent {option} is not KEY=VALUE.", "Write such as --agent bn_eval=batch.")
+        if key not in known:
+            raise unknown_choice("option of the run's agent", key, known)
+        chosen[key] = OmegaConf.from_dotlist([option])[key]
+        config.agent[key] = chosen[key]
+    return chosen
 
 
 def _not_a_run_hint(path: Path) -> str:

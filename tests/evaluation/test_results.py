@@ -38,6 +38,7 @@ def conditions(**changes):
         "training_masker": TRAINING_MASKER,
         "padded_batch": 8,
         "algorithm": "drqv2",
+        "agent": {"class": "DrQV2Agent"},
         "agent_steps": 2000,
         "frames": 4000,
         "updates": 750,
@@ -135,7 +136,7 @@ def spoil(content, **changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: spoil(c, version=99), "version is 99, expected 2"),
+        (lambda c: spoil(c, version=99), "version is 99, expected 3"),
         (lambda c: {k: v for k, v in c.items() if k != "iqm"}, "lacks the field iqm"),
         (lambda c: {k: v for k, v in c.items() if k != "fingerprint"}, "lacks the field fingerprint"),
         (lambda c: {k: v for k, v in c.items() if k != "conditions"}, "lacks the field conditions"),
@@ -164,7 +165,7 @@ def test_a_spoilt_file_says_what_is_wrong(tmp_path, result, change, message):
 def test_missing_and_broken_files(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         load_result(tmp_path / "none.json")
-    (tmp_path / "half.json").write_text('{"version": 2, ')
+    (tmp_path / "half.json").write_text('{"version": 3, ')
     with pytest.raises(InputError, match="not valid JSON"):
         load_result(tmp_path / "half.json")
 
