@@ -164,7 +164,8 @@ class _Rollouts:
                 frame: Any = self._env.render()
         else:
             frame = _picture_in(observation)
-        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.shape[2:] != (3,):
+        picture = isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.shape[2:] == (3,)
+        if not picture or frame.size == 0:
             raise InputError(
                 f"Domain '{name}' shows {_what(frame)}, expected uint8 (H, W, 3).",
                 "Return an RGB picture as obs['pixels'] or as the observation, or support "

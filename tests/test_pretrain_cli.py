@@ -221,6 +221,7 @@ def test_actions_stay_in_their_space() -> None:
         ("Faulty-parts-v0", InputError, r"info\['parts'\].* is bool", "second part"),
         ("Faulty-float-v0", InputError, r"shows float64 \(84, 84, 3\), expected uint8", "RGB"),
         ("Faulty-grey-v0", InputError, r"shows uint8 \(84, 84, 1\), expected uint8", "RGB"),
+        ("Faulty-empty-v0", InputError, r"shows uint8 \(0, 84, 3\), expected uint8", "RGB"),
         ("Faulty-dark-v0", InputError, "shows a NoneType, expected uint8", "rgb_array"),
         ("CartPole-v1", InputError, "info has no 'foreground'", "Every step"),
     ],
@@ -307,14 +308,15 @@ def test_flags_are_read() -> None:
 def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere() -> None:
     screen, pipe = io.StringIO(), io.StringIO()
     for file, terminal in ((screen, True), (pipe, False)):
-        console = Console(file=file, force_terminal=terminal, width=100)
+        console = Console(file=file, force_terminal=terminal, width=80)
         display = Display(console, interval=0.0 if not terminal else 10.0)
         with display.progress("Training") as update:
             update(0.25, "step 1  map [0.5]")
-            update(0.5, "step 2  map [0.4]")
+            update(0.5, "step 2  map [0.4]" + 60 * "." * terminal)
         assert list(display.track(range(3), "Drawing")) == [0, 1, 2]
         display.say("[done] " + "x" * 200)
-    assert "━" in screen.getvalue() and "50.0 %" in screen.getvalue()
+    last = next(line for line in reversed(screen.getvalue().splitlines()) if "Training" in line)
+    assert "━" in last and "50.0 %" in last and "step 2" in last
     lines = pipe.getvalue().splitlines()
     assert lines[:2] == ["Training  25.0 %  step 1  map [0.5]", "Training  50.0 %  step 2  map [0.4]"]
     assert lines[4] == "Drawing 100.0 %  3 of 3" and lines[5] == "[done] " + "x" * 200

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 Update = Callable[[float, str], None]
 
@@ -39,15 +40,16 @@ class Display:
     def progress(self, what: str) -> Iterator[Update]:
         """Show ``what`` is done; yields ``update(share in [0, 1], note)``, cheap enough for every step."""
         if self.console.is_terminal:
+            note = Column(ratio=1, no_wrap=True, overflow="ellipsis")
             columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.percentage:>5.1f} %"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+                BarColumn(20),
+                TextColumn("{task.percentage:>5.1f} %", table_column=Column(no_wrap=True)),
+                TimeRemainingColumn(table_column=Column(no_wrap=True)),
+                # On a narrow terminal this one is cut, not the others.
+                TextColumn("{task.fields[note]}", table_column=note, markup=False),
             )
-            with Progress(*columns, console=self.console, refresh_per_second=2) as bar:
+            with Progress(*columns, console=self.console, refresh_per_second=2, expand=True) as bar:
                 task = bar.add_task(what, total=1.0, note="")
                 yield lambda share, note: bar.update(task, completed=share, note=note)
             return

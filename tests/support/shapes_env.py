@@ -104,7 +104,7 @@ class Shapes(gymnasium.Env[Any, Any]):
             info["foreground"] = changed[self.fault]
         if self.fault == "parts":
             info["parts"] = mask
-        return {"float": frame / 255.0, "grey": frame[..., :1]}.get(self.fault, frame)
+        return {"float": frame / 255.0, "grey": frame[..., :1], "empty": frame[:0]}.get(self.fault, frame)
 
 
 def register(name: str, **options: Any) -> None:
@@ -116,6 +116,18 @@ def register(name: str, **options: Any) -> None:
 register("Disc-v0")
 register("Bars-v0", colour=(30, 90, 220), bars=True, size=126, actions="discrete", picture="image")
 register("Rendered-v0", picture="render")
-for fault in ("broken", "raises", "maskless", "bytes", "small", "unseen", "list", "parts", "float", "grey"):
+for fault in (
+    "broken",
+    "raises",
+    "maskless",
+    "bytes",
+    "small",
+    "unseen",
+    "list",
+    "parts",
+    "float",
+    "grey",
+    "empty",
+):
     register(f"Faulty-{fault}-v0", fault=fault)
 register("Faulty-dark-v0", fault="dark", picture="render")
