@@ -1,0 +1,46 @@
+"""The benchmark of the agents: what it counts, and a short run of the real thing."""
+
+import json
+
+import pytest
+
+from benchmarks import agents
+from common.errors import ConfigError
+
+
+def test_ratios_are_taken_round_by_round():
+    # The machine becomes twice as slow in the middle; the ratio does not.
+    spent = {
+        "drqv2": {"update": [10.0, 20.0, 20.0], "act": [1.0, 1.0, 1.0]},
+        "svea": {"update": [15.0, 30.0, 34.0], "act": [2.0, 3.0, 4.0]},
+    }
+    table = agents.summarise(spent)
+    assert table["svea"]["update_ratio"] == 1.5 and table["svea"]["update_ms"] == 30
+    assert table["svea"]["update_ratio_range"] == [1.5, 1.7] and table["svea"]["act_ratio"] == 3
+    assert table["drqv2"]["update_ratio"] == 1
+    text = agents.markdown(table, {"device": "cpu", "threads": 3})
+    assert text.splitlines()[0] == "device cpu, threads 3"
+    assert "| svea | 30.00 | 1.50 (1.50 to 1.70) | 3.00 | 3.00 (2.00 to 4.00) |" in text
+
+
+def test_every_configured_agent_is_known_and_drqv2_is_always_measured():
+    assert agents.agent_names()[0] == "drqv2"
+    assert {"pieg", "svea", "sgqn", "srm", "curl", "drq"} <= set(agents.agent_names())
+    assert agents.parse(["--agents", "svea"]).agents == ["drqv2", "svea"]
+    with pytest.raises(ConfigError, match="svae") as caught:
+        agents.parse(["--agents", "svae"])
+    assert "Did you mean svea?" in caught.value.hint
+    with pytest.raises(ConfigError, match="--rounds 0"):
+        agents.parse(["--rounds", "0"])
+
+
+def test_a_short_run_writes_what_it_measured(tmp_path, capsys):
+    flags = ["--agents", "curl", "--batch", "2", "--image-size", "36", "--rounds", "2", "--warmup", "1"]
+    agents.main([*flags, "--acts", "1", "--out", str(tmp_path / "agents.json")])
+    found = json.loads((tmp_path / "agents.json").read_text())
+    assert found["setting"]["batch"] == 2 and found["setting"]["clock"] == "cpu"
+    assert {"device", "threads", "precision", "torch"} <= found["setting"].keys()
+    assert set(found["agents"]) == {"drqv2", "curl"}
+    for row in found["agents"].values():
+        assert len(row["update_rounds_ms"]) == 2 and row["update_ms"] > 0 and row["act_ms"] > 0
+    assert (tmp_path / "agents.md").read_text() in capsys.readouterr().out
