@@ -26,6 +26,7 @@ MOVED = {
     "svea": CORE,
     "srm": CORE,
     "sgqn": CORE | {"decoder"},
+    "pieg": CORE,
     "curl": CORE | {"similarity", "key_encoder"},
     "curl-live-keys": CORE | {"similarity"},
     "drq": CORE | {"temperature"},
@@ -92,8 +93,9 @@ def test_every_trainable_parameter_gets_a_gradient_and_no_frozen_one(name: str) 
     agent.update(make_batch(), step=100)
     for network, module in agent.networks().items():
         for key, parameter in module.named_parameters():
-            if network in FOLLOWERS:
+            if network in FOLLOWERS or key.startswith("resnet."):
                 assert parameter.grad is None and not parameter.requires_grad, f"{network}.{key}"
+                assert network in FOLLOWERS or torch.equal(parameter, before[network][key])
             else:
                 assert parameter.requires_grad, f"{network}.{key}"
                 assert parameter.grad is not None and parameter.grad.abs().sum() > 0, f"{network}.{key}"

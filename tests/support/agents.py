@@ -26,6 +26,7 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "svea": ("SVEAAgent", OVERLAYS),
     "srm": ("SRMAgent", {**OVERLAYS, "mask_probability": 0.9}),
     "sgqn": ("SGQNAgent", OVERLAYS),
+    "pieg": ("PIEGAgent", {**OVERLAYS, "encoder_weights": "random"}),
     "curl": ("CURLAgent", {}),
     "curl-live-keys": ("CURLAgent", {"momentum_encoder": False}),
     "drq": ("DrQAgent", {}),
