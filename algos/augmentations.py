@@ -14,13 +14,14 @@ def random_shift(obs: Tensor, pad: int = 4, generator: torch.Generator | None = 
     bilinearly. Source: DrQ-v2 (Yarats et al. 2021), section 3.1. See ``crop_shift``.
 
     Args:
-        obs: float32 (N, C, S, S), any range.
+        obs: (N, C, S, S), any dtype and range.
         pad: largest shift in pixels.
         generator: source of the shifts, on the device of ``obs``.
 
     Returns:
         float32 (N, C, S, S).
     """
+    obs = obs.float()
     count, _, height, width = obs.shape
     if height != width:
         raise ValueError(f"obs: expected square frames, got {height} x {width}")
@@ -64,7 +65,7 @@ def crop_shift(obs: Tensor, pad: int = 4, generator: torch.Generator | None = No
 def random_overlay(obs: Tensor, images: Tensor, alpha: float = 0.5) -> Tensor:
     """Blend one image into all frames of each observation.
 
-    Source: SVEA (Hansen et al. 2021), section 5.1; the images come from ``algos.overlays``.
+    Source: SVEA (Hansen et al. 2021); the images come from ``algos.overlays``.
 
     Args:
         obs: float32 (N, 3 * k, H, W) in [0, 255].

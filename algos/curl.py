@@ -17,7 +17,7 @@ from algos.options import check_number
 
 
 class BilinearSimilarity(nn.Module):
-    """q^T W k of every pair of a query and a key (equation 4 of the paper); W starts uniform in [0, 1).
+    """q^T W k of every pair of a query and a key; W starts uniform in [0, 1).
 
     Args:
         repr_dim: length of queries and keys.

@@ -136,7 +136,7 @@ class DrQV2Agent:
 
     def shift(self, obs: Tensor) -> Tensor:
         """Return float32 (N, C, H, W) randomly shifted copies of uint8 observations."""
-        return self.shift_function(obs.float(), generator=self.generators["update"])
+        return self.shift_function(obs, generator=self.generators["update"]).float()
 
     def augment(self, obs: Tensor) -> Tensor:
         """Return what actor and critic learn from: float32 (N, C, H, W) of uint8 observations."""

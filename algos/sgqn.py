@@ -20,9 +20,9 @@ class SGQNAgent(OverlayAgent):
     """DrQ-v2 whose values should depend on the most salient pixels only, and whose features tell which.
 
     The critic's loss gains ``consistency_weight`` times the squared distance between the values of an
-    observation and of the same one with all other pixels set to one random grey (equation 4 of the paper,
-    gradients through both). An auxiliary loss lets a decoder predict the salient pixels from an overlaid
-    observation (equation 5), which also trains the encoder. The learner below is DrQ-v2's instead of SAC.
+    observation and of the same one with all other pixels set to one random grey (gradients go through both).
+    An auxiliary loss lets a decoder predict the salient pixels from an overlaid observation, which also
+    trains the encoder. The learner below is DrQ-v2's instead of the paper's SAC.
 
     Args:
         sgqn_quantile: share of the pixels that are not salient.

@@ -13,9 +13,9 @@ from algos.overlays import OverlayAgent
 class SVEAAgent(OverlayAgent):
     """DrQ-v2 whose critic fits shifted and overlaid observations half and half.
 
-    The target is of shifted observations only, and so is the actor's loss (equation 5 of the paper with
-    alpha = beta = 1/2). As in RL-ViGen's code, the learner below is DrQ-v2's DDPG instead of the paper's SAC,
-    and the encoder is that of the paper's benchmark: eleven convolutions, 14,112 features of 84 x 84.
+    The target is of shifted observations only, and so is the actor's loss (the paper's alpha = beta = 1/2).
+    As in RL-ViGen's code, the learner below is DrQ-v2's DDPG instead of the paper's SAC, and the encoder is
+    that of the paper's benchmark: eleven convolutions, 14,112 features of 84 x 84.
 
     Arguments: see ``OverlayAgent`` and ``DrQV2Agent``.
 

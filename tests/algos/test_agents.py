@@ -219,6 +219,17 @@ def test_frames_too_small_for_the_encoder_are_one_error() -> None:
         Encoder((3, 14, 14))
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@every_agent
+def test_every_agent_learns_on_the_gpu(name: str) -> None:
+    agent = make_agent(name, device="cuda")
+    metrics = agent.update(make_batch().to("cuda"), 100)
+    assert all(value.is_cuda and torch.isfinite(value) for value in metrics.values())
+    assert agent.act(make_batch().obs, 100, eval_mode=True).shape == (5, 3)
+    assert moved(agent, snapshot(make_agent(name, device="cuda"))) == MOVED[name]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("name", [name for name in AGENTS if "-" not in name])
