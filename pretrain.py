@@ -10,6 +10,7 @@ from pathlib import Path
 from common.devices import resolve_device
 from common.errors import run_script
 from common.paths import PROJECT_ROOT
+from common.stopping import Stopped, StopSignal
 from envs.pretraining_domains import find_domains
 from envs.pretraining_frames import POSE_TASKS
 from samg.pretraining.arguments import parse
@@ -19,7 +20,6 @@ from samg.pretraining.display import Display
 from samg.pretraining.export import export_weights
 from samg.pretraining.loop import Schedule, Trainer, load_checkpoint
 from samg.pretraining.presence import calibrate_presence
-from samg.pretraining.stopping import Stopped, StopSignal
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     chosen = parse(given, list(POSE_TASKS))
     display = Display()
-    with StopSignal() as stop:
+    with StopSignal(at_once=True) as stop:
         try:
             pretrain(chosen, given, display, stop)
         except Stopped:

@@ -29,7 +29,6 @@ from samg.pretraining.banks import Amounts, describe, prepare_banks
 from samg.pretraining.data import PART, build_bank
 from samg.pretraining.display import Display
 from samg.pretraining.loop import Trainer
-from samg.pretraining.stopping import Stopped, StopSignal
 from tests.support.shapes_env import GOOD, Shapes, register
 
 DOMAINS = [f"{name}={entry}" for name, entry in GOOD.items()]
@@ -119,17 +118,6 @@ def test_a_signal_while_data_are_collected_ends_at_once(
     assert pretrain.main([*TRAIN, "--steps", "3", "--out", str(tmp_path)]) == 143
     assert "To continue" in capsys.readouterr().out
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
-
-
-def test_a_second_signal_does_not_wait() -> None:
-    with StopSignal() as stop, pytest.raises(Stopped), stop.deferred():
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.number == signal.SIGINT
-        os.kill(os.getpid(), signal.SIGINT)
-        pytest.fail("the second one was kept waiting")
-    with StopSignal() as stop, pytest.raises(Stopped):
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert stop.exit_code == 143
 
 
 def test_checkpoints_of_other_data_are_refused_before_any_are_made(tmp_path: Path) -> None:

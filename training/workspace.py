@@ -14,8 +14,9 @@ from rich.console import Console
 from algos.drqv2 import DrQV2Agent
 from common.errors import ConfigError, NonFiniteError, SnapshotError
 from common.masking import MaskerInfo
+from common.stopping import StopSignal
 from training.factory import check_same_agent, describe_agent, prepare_agent
-from training.guard import StopSignal, disk_errors, exclusive
+from training.guard import disk_errors, exclusive
 from training.logger import Logger
 from training.replay_buffer import ReplayBuffer
 from training.schedule import Every, Until
@@ -210,7 +211,7 @@ class Workspace:
         """Evaluate the agent; a signal ends that at once, and a resumed run evaluates again."""
         if not self.evaluation_due or stop.number is not None:
             return
-        with stop.at_once():
+        with stop.interrupting():
             metrics = self._evaluate(self.agent, self.agent_steps)
             self.logger.write("eval", {**self._counters(), **metrics})
             self.evaluation_due = False

@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from common.errors import InputError, NonFiniteError
 from common.files import atomic_path, sweep_stages
 from common.seeding import derive_seed
+from common.stopping import StopSignal
 from samg.pretraining.banks import describe
 from samg.pretraining.composites import Banks, Batch, Compositor
 from samg.pretraining.losses import (
@@ -29,7 +30,6 @@ from samg.pretraining.losses import (
     mask_loss,
     nothing_prompts,
 )
-from samg.pretraining.stopping import StopSignal
 from samg.prompts import box_windows, lowest_points, mask_boxes
 from samg.tiny import ARCHITECTURE, TinyNetworks
 from samg.tiny_modules import SIZE

@@ -23,7 +23,7 @@ from algos import DrQV2Agent
 from common.errors import ConfigError, NonFiniteError, ResourceError, SnapshotError
 from tests.support.fake_env import FAKE_MASKER_INFO, FakeVectorEnv, PixelFakeEnv, reset_fake_episodes
 from training import workspace as workspace_module
-from training.guard import StopSignal, exclusive
+from training.guard import exclusive
 from training.settings import TrainSettings
 from training.snapshot import load_agent, load_snapshot
 from training.workspace import Workspace
@@ -271,14 +271,6 @@ def test_a_signal_ends_an_evaluation_at_once_and_a_resume_repeats_it(tmp_path: P
     again = make_run(tmp_path)
     again.train()
     assert [int(row["agent_steps"]) for row in rows(again, "eval")] == [50, 100]
-
-
-def test_the_second_interrupt_is_immediate() -> None:
-    with StopSignal() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.number == signal.SIGINT and stop.exit_code == 130
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_one_writer_per_run_directory(tmp_path: Path) -> None:
