@@ -103,6 +103,21 @@ def test_good_overrides_pass_unchanged():
     assert prepare_overrides(arguments) == arguments
 
 
+@pytest.mark.parametrize("flags", [["--cfg", "job"], ["-c", "hydra", "--resolve"], ["--package", "agent"]])
+def test_hydras_own_flags_are_no_overrides(flags):
+    assert prepare_overrides([*flags, "masker=tiny"]) == [*flags, "masker=tiny"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--config-name", "config"], ["--config-name=config.yaml"], ["-cn", "config"], ["-cn", "drq_config"]],
+)
+def test_config_names_are_known_with_and_without_their_suffix(flags):
+    assert prepare_overrides([*flags, "batch_size=3"])
+    with pytest.raises(ConfigError, match="batch_size"):
+        prepare_overrides([*flags, "batchsize=3"])
+
+
 def test_use_sam_g_switch():
     assert prepare_overrides(["use_SAM_g=false"])[-1] == "masker=none"
     assert prepare_overrides(["use_SAM_g=true", "masker=tiny"]) == ["use_SAM_g=true", "masker=tiny"]

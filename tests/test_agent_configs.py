@@ -1,0 +1,349 @@
+"""Every agent's configuration composes, builds its agent and learns; the masker changes nothing in it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import types
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+import algos
+import locoeval
+from algos import Batch
+from common.errors import ConfigError, InputError
+from common.paths import PROJECT_ROOT
+from evaluation.run_directory import RunDirectory
+from tests.test_train_cli import run
+from training.config import (
+    CONFIG_DIR,
+    _group_choices,
+    compose_config,
+    prepare_overrides,
+    save_config,
+    validate,
+)
+from training.factory import check_same_agent, describe_agent, make_agent, prepare_agent
+from training.snapshot import SnapshotStore, load_agent
+
+AGENTS = _group_choices("agent")
+CPU = torch.device("cpu")
+SMALL = ("feature_dim=8", "agent.hidden_dim=16", "data.overlay_images=8", "image_size=44")
+every_agent = pytest.mark.parametrize("agent", AGENTS)
+
+
+def offline(agent: str) -> list[str]:
+    return ["agent.encoder_weights=random"] if agent == "pieg" else []
+
+
+def compose(agent: str, *overrides: str, masker: str = "none") -> DictConfig:
+    return compose_config([f"agent={agent}", f"masker={masker}", *offline(agent), *overrides])
+
+
+def spaces(cfg: DictConfig, actions: int = 6) -> Any:
+    """What ``make_agent`` asks of a vector environment, without a simulator."""
+    pixels = gymnasium.spaces.Box(0, 255, (cfg.image_size, cfg.image_size, 3), np.uint8)
+    return types.SimpleNamespace(
+        single_observation_space=gymnasium.spaces.Dict({"pixels": pixels}),
+        single_action_space=gymnasium.spaces.Box(-1, 1, (actions,), np.float32),
+    )
+
+
+def batch(size: int = 44, count: int = 4) -> Batch:
+    g = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (2, count, 9, size, size), generator=g, dtype=torch.uint8)
+    action = torch.rand(count, 6, generator=g) * 2 - 1
+    return Batch(frames[0], action, torch.rand(count, 1, generator=g), torch.ones(count, 1), frames[1])
+
+
+def test_there_are_the_seven_agents_of_the_comparison() -> None:
+    assert set(AGENTS) == {"drqv2", "pieg", "svea", "sgqn", "srm", "curl", "drq"}
+    classes = {name for name in algos.__all__ if name.endswith("Agent") and name != "Agent"}
+    targets = {OmegaConf.load(CONFIG_DIR / "agent" / f"{name}.yaml").agent._target_ for name in AGENTS}
+    assert targets == {f"algos.{name}" for name in classes}
+
+
+@every_agent
+def test_it_composes_builds_prepares_learns_and_acts(agent: str) -> None:
+    cfg = compose(agent, *SMALL)
+    validate(cfg)
+    learner = make_agent(cfg, spaces(cfg), CPU)
+    record = prepare_agent(learner)
+    assert record["class"] == type(learner).__name__ and json.loads(json.dumps(record)) == record
+    metrics = learner.update(batch(), 3000)
+    assert all(torch.isfinite(value) for value in metrics.values())
+    assert learner.act(batch().obs.numpy(), 3000, eval_mode=False).shape == (4, 6)
+
+
+@every_agent
+def test_the_config_names_every_option_of_the_agent(agent: str) -> None:
+    cfg = compose(agent)
+    kind = getattr(algos, cfg.agent._target_.rsplit(".", 1)[1])
+    named = {
+        name
+        for base in kind.__mro__
+        if "__init__" in vars(base) and base is not object
+        for name, parameter in inspect.signature(base.__init__).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name != "self"
+    }
+    assert set(cfg.agent) == named | {"_target_"}
+
+
+@every_agent
+def test_config_name_is_the_choice_of_the_group(agent: str) -> None:
+    by_name = compose_config(["masker=tiny", "task=cup_catch"], f"{agent}_config")
+    assert by_name == compose_config(["masker=tiny", "task=cup_catch", f"agent={agent}"])
+    command = ["--config-name", f"{agent}_config", "masker=tiny", *offline(agent)]
+    assert prepare_overrides(command) == command
+    # An explicit choice wins over the file's.
+    assert compose_config(["agent=drqv2", "masker=none"], f"{agent}_config").agent._target_.endswith(
+        "V2Agent"
+    )
+
+
+@every_agent
+def test_the_masker_changes_nothing_in_the_agent(agent: str) -> None:
+    shapes = []
+    for masker in ("none", "tiny"):
+        cfg = compose(agent, *SMALL, masker=masker)
+        learner = make_agent(cfg, spaces(cfg), CPU)
+        networks = learner.networks()
+        shapes.append([(n, k, v.shape) for n, net in networks.items() for k, v in net.state_dict().items()])
+    assert shapes[0] == shapes[1] and len(shapes[0]) > 10
+
+
+# What the tasks and algorithms of the comparison prescribe: n-step, batch, frames, end of the noise schedule.
+EASY, MEDIUM = (1_100_000, 100_000), (3_100_000, 500_000)
+TABLE = {
+    "walker_walk": (1, 512, *EASY),
+    "walker_stand": (1, 512, *EASY),
+    "walker_run": (1, 512, *MEDIUM),
+    "cartpole_swingup": (3, 256, *EASY),
+    "cup_catch": (3, 256, *EASY),
+    "finger_spin": (3, 256, *EASY),
+    "cheetah_run": (3, 256, *MEDIUM),
+    "hopper_stand": (3, 256, *EASY),
+    "quadruped_walk": (3, 256, *MEDIUM),
+}
+
+
+@every_agent
+@pytest.mark.parametrize("task", TABLE)
+def test_budgets_and_steps_of_every_task(agent: str, task: str) -> None:
+    cfg = compose(agent, f"task={task}")
+    nstep, size, frames, noise = TABLE[task]
+    assert (cfg.nstep, cfg.batch_size) == (1 if agent == "drq" else nstep, size)
+    assert (cfg.num_train_frames, cfg.agent.stddev_schedule) == (frames, f"linear(1.0,0.1,{noise})")
+    assert (cfg.agent.lr, cfg.agent.feature_dim, cfg.discount, cfg.action_repeat) == (1e-4, 50, 0.99, 2)
+
+
+def test_overlay_images_are_configured_in_one_place() -> None:
+    users = set()
+    for agent in AGENTS:
+        cfg = compose(agent, "data.overlay_dir=/photos", "data.overlay_images=7")
+        if "overlay_dir" in cfg.agent:
+            users.add(agent)
+            assert (cfg.agent.overlay_dir, cfg.agent.overlay_images) == ("/photos", 7)
+    assert users == {"pieg", "svea", "srm", "sgqn"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["agent=piegg"], ["Unknown agent 'piegg'", "Did you mean pieg?"]),
+        (["agent=drq_v2"], ["Did you mean drqv2?"]),
+        (["--config-name", "pieg_confg"], ["pieg_confg", "Did you mean pieg_config?"]),
+        (["--config-name=sveaconfig"], ["Did you mean svea_config?"]),
+        (["agent=base/overlay"], ["Unknown agent"]),
+        (["agent=pieg", "agent.encoder_weight=x"], ["Did you mean agent.encoder_weights?"]),
+        (["agent=curl", "agent.encoder_weights=x"], ["agent.encoder_weights"]),
+        (["data.overlay_dirs=x"], ["Did you mean data.overlay_dir?"]),
+        (["-m", "agent=svea,sgqnn"], ["sgqnn", "sgqn"]),
+    ],
+)
+def test_typos_name_the_nearest(arguments: list[str], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        prepare_overrides(arguments)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_a_sweep_may_set_what_only_some_agents_have() -> None:
+    assert prepare_overrides(["-m", "agent=svea,sgqn", "agent.sgqn_quantile=0.95"])
+
+
+@pytest.mark.parametrize(
+    ("agent", "override"),
+    [
+        ("svea", "agent.overlay_alpha=2"),
+        ("svea", "data.overlay_images=0"),
+        ("srm", "agent.max_frequency=0.7"),
+        ("srm", "agent.mask_probability=-1"),
+        ("sgqn", "agent.sgqn_quantile=1"),
+        ("sgqn", "agent.aux_beta=1"),
+        ("curl", "agent.momentum_encoder=maybe"),
+        ("curl", "agent.aux_lr=0"),
+        ("drq", "agent.init_temperature=0"),
+        ("drq", "agent.target_views=0"),
+        ("pieg", "agent.bn_eval=batchh"),
+        ("pieg", "agent.encoder_weights=null"),
+        ("drqv2", "agent.hidden_dim=0"),
+    ],
+)
+def test_impossible_values_of_agents_are_refused(agent: str, override: str) -> None:
+    with pytest.raises(ConfigError, match=override.split("=")[0]):
+        validate(compose(agent, override))
+
+
+def test_what_the_agent_itself_refuses_is_one_error_too() -> None:
+    cfg = compose("drq", *SMALL, "agent.log_std_bounds=[2,-10]")
+    with pytest.raises(ConfigError, match="log_std_bounds"):
+        make_agent(cfg, spaces(cfg), CPU)
+    cfg = compose("drqv2", *SMALL, "+agent.wings=2")
+    with pytest.raises(ConfigError, match="wings"):
+        make_agent(cfg, spaces(cfg), CPU)
+
+
+def test_missing_files_are_found_before_anything_is_built(tmp_path: Path) -> None:
+    for folder, words in ((tmp_path / "none", "does not exist"), (tmp_path, "holds no images")):
+        with pytest.raises(InputError, match=words):
+            validate(compose("svea", f"data.overlay_dir={folder}"))
+    with pytest.raises(InputError, match="encoder_weights=random"):
+        validate(compose("pieg", f"agent.encoder_weights={tmp_path / 'resnet.pth'}"))
+
+
+# A run and its agent ----------------------------------------------------------------------------------------
+
+
+def test_a_folder_trained_with_another_agent_is_refused(tmp_path: Path) -> None:
+    save_config(compose("svea"), tmp_path)
+    (tmp_path / "snapshots" / "step_0000000001").mkdir(parents=True)
+    with pytest.raises(ConfigError) as caught:
+        save_config(compose("pieg"), tmp_path)
+    assert all(word in str(caught.value) for word in ("SVEAAgent", "PIEGAgent", "hydra.run.dir"))
+
+
+def test_files_of_the_agent_may_move_but_not_appear_or_vanish(tmp_path: Path) -> None:
+    save_config(compose("svea", "data.overlay_dir=/here"), tmp_path)
+    (tmp_path / "snapshots" / "step_0000000001").mkdir(parents=True)
+    save_config(compose("svea", "data.overlay_dir=/there"), tmp_path)
+    with pytest.raises(ConfigError, match=r"overlay_dir: /there -> None"):
+        save_config(compose("svea"), tmp_path)
+
+
+def test_a_snapshot_of_another_agent_or_frozen_network_is_refused() -> None:
+    drawn = {"class": "PIEGAgent", "encoder_weights": "random", "encoder_seed": 0}
+    loaded = {"class": "PIEGAgent", "encoder_weights": "resnet18.pth", "encoder_sha256": "ab"}
+    check_same_agent(None, drawn)  # a snapshot older than records
+    check_same_agent(loaded, {**loaded, "encoder_weights": "copy.pth"})
+    for saved, now in (
+        (drawn, loaded),
+        (loaded, {**loaded, "encoder_sha256": "cd"}),
+        ({"class": "X"}, drawn),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            check_same_agent(saved, now)
+        assert describe_agent(saved) in str(caught.value) and "hydra.run.dir" in str(caught.value)
+
+
+@every_agent
+def test_any_run_directory_builds_its_agent_without_the_files_of_learning(
+    agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = compose(agent, *SMALL)
+    learner = make_agent(cfg, spaces(cfg), CPU)
+    learner.update(batch(), 0)
+    info = {"updates": 1, "agent": prepare_agent(learner)}
+    state = learner.state_dict()["networks"]
+    SnapshotStore(tmp_path / "snapshots").save(2, {"agent": state}, info)
+    if "overlay_dir" in cfg.agent:
+        cfg.agent.overlay_dir = "/nowhere/photos"
+    if agent == "pieg":
+        cfg.agent.encoder_weights = "/nowhere/resnet18.pth"
+    OmegaConf.save(cfg, tmp_path / "config.yaml", resolve=True)
+
+    run_directory = RunDirectory.open(tmp_path)
+    assert run_directory.algorithm == agent
+    networks, manifest = load_agent(tmp_path)
+    assert manifest["agent"] == info["agent"]
+    restored = locoeval.make_trained_agent(run_directory, spaces(cfg), networks, CPU)
+    obs = batch().obs.numpy()
+    assert np.array_equal(learner.act(obs, 9999, eval_mode=True), restored.act(obs, 9999, eval_mode=True))
+
+
+def test_an_evaluation_may_set_how_the_agent_acts(tmp_path: Path) -> None:
+    OmegaConf.save(compose("pieg"), tmp_path / "config.yaml", resolve=True)
+    (tmp_path / "snapshots" / "step_0000000002").mkdir(parents=True)
+    chosen = RunDirectory.open(tmp_path, ["bn_eval=batch"])
+    assert chosen.config.agent.bn_eval == "batch" and chosen.agent_options == {"bn_eval": "batch"}
+    with pytest.raises(ConfigError, match="Did you mean bn_eval"):
+        RunDirectory.open(tmp_path, ["bn_evil=batch"])
+    with pytest.raises(ConfigError, match="KEY=VALUE"):
+        RunDirectory.open(tmp_path, ["bn_eval"])
+
+
+# The real commands ------------------------------------------------------------------------------------------
+
+REAL = ("task=walker_walk", "masker=tiny", "batch_size=8", "num_seed_frames=200", "agent.num_expl_steps=100")
+
+
+def test_the_run_directory_carries_the_agents_name() -> None:
+    done = run("train.py", "--config-name", "pieg_config", "masker=tiny", "--cfg", "hydra")
+    assert done.returncode == 0, done.stderr
+    assert "agent: pieg" in done.stdout.split("choices:")[1]
+    assert "runs/${task_name}/${hydra:runtime.choices.agent}-" in done.stdout
+
+
+def test_bad_overlays_stop_the_real_command_before_training(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("a.jpg", "b.png"):
+        (tmp_path / "photos" / name).write_bytes(b"no image")
+    done = run("train.py", "agent=svea", "masker=none", f"data.overlay_dir={tmp_path / 'photos'}",
+               f"hydra.run.dir={tmp_path / 'run'}")  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert "a.jpg" in done.stderr and "b.png" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "snapshots").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@every_agent
+def test_training_and_evaluation_of_every_agent(agent: str, tmp_path: Path) -> None:
+    command = ["--config-name", f"{agent}_config", *REAL, *offline(agent), "agent.hidden_dim=64"]
+    command += [
+        "data.overlay_images=64",
+        "num_threads=1",
+        "num_train_frames=1100",
+        f"hydra.run.dir={tmp_path}",
+    ]
+    done = run("train.py", *command, timeout=900)
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "snapshots" / "step_0000000550" / "manifest.json").read_text())
+    assert manifest["updates"] == 25
+
+    flags = ("--mode", "color_hard", "video_hard", "--background-source", "procedural", "--episodes", "1")
+    done = run("locoeval.py", "--model_dir", str(tmp_path), *flags, timeout=900)
+    assert done.returncode == 0, done.stderr
+    for level in ("color_hard", "video_hard"):
+        result = json.loads((tmp_path / "eval" / f"{level}-procedural-tiny-s0.json").read_text())
+        assert result["algorithm"] == agent and 0 <= result["mean"] <= 1000
+        record = result["conditions"]["agent"]
+        assert record == manifest["agent"]
+        assert ("encoder_weights" in record) == (agent == "pieg")
+        if agent in ("pieg", "svea", "srm", "sgqn"):
+            assert record["overlay_source"]["name"] == "generated textures"
+
+    other = "svea" if agent != "svea" else "srm"
+    done = run("train.py", f"agent={other}", *command[2:])
+    assert done.returncode == 2 and "was trained with" in done.stderr, done.stderr
+
+
+def test_thin_files_hold_the_choice_and_nothing_else() -> None:
+    for agent in AGENTS:
+        content = OmegaConf.load(PROJECT_ROOT / "cfgs" / f"{agent}_config.yaml")
+        assert list(content) == ["defaults"]
