@@ -79,6 +79,10 @@ def test_it_composes_builds_prepares_learns_and_acts(agent: str) -> None:
     metrics = learner.update(batch(), 3000)
     assert all(torch.isfinite(value) for value in metrics.values())
     assert learner.act(batch().obs.numpy(), 3000, eval_mode=False).shape == (4, 6)
+    manual = (PROJECT_ROOT / "docs" / "algorithms.md").read_text()
+    assert not [metric for metric in metrics if f"`{metric}`" not in manual]
+    shared = set(compose("drqv2").agent) | {"overlay_dir", "overlay_images"}
+    assert not [key for key in cfg.agent if key not in shared and f"`agent.{key}`" not in manual]
 
 
 @every_agent
