@@ -112,13 +112,27 @@ def draw_reference(domain: str) -> ReferencePicture:
         observation, info = env.observe()
         bodies = _body_of_each_pixel(env)
         mask = info["foreground"]
-        parts = [np.isin(bodies, [env.model.body(name).id for name in group]) & mask for group in pose.parts]
+        parts = part_masks(env, domain, mask)
         points = list(pose.given_points) or [
             deepest_pixel(mask & (bodies == env.model.body(name).id)) for name in pose.points
         ]
     finally:
         env.close()
-    return ReferencePicture(observation["pixels"], mask, np.array(parts).reshape(-1, *mask.shape), points)
+    return ReferencePicture(observation["pixels"], mask, parts, points)
+
+
+def part_masks(env: DMCEnv, domain: str, foreground: np.ndarray) -> np.ndarray:
+    """Return where the parts of a divided object are visible now, bool (M, H, W), in the references' order.
+
+    Args:
+        env: an environment of the domain.
+        domain: a key of ``POSES``.
+        foreground: bool (H, W), the whole object.
+    """
+    bodies = _body_of_each_pixel(env)
+    groups = [[env.model.body(name).id for name in group] for group in POSES[domain].parts]
+    masks = [np.isin(bodies, group) & foreground for group in groups]
+    return np.array(masks, bool).reshape(-1, *foreground.shape)
 
 
 def deepest_pixel(region: np.ndarray) -> tuple[int, int]:

@@ -1,0 +1,1 @@
+"""Measurements that the docs quote; each script prints its manual with --help."""
