@@ -14,6 +14,7 @@ from common.seeding import counter_rng
 from envs import make_env
 from envs.pretraining_frames import POSE_TASKS, poses
 from envs.reference_scene import part_masks
+from envs.renderer import load_mujoco
 from envs.tasks import find_task
 
 DOMAINS = tuple(POSE_TASKS)
@@ -85,8 +86,9 @@ def _render(domain: str, level: str, count: int, seed: int, source: str, data_di
             env.episode = tried // 3
             env.reset(seed=seed * 1000 + tried)
         third = tried % 3 == 2
+        env.step(np.zeros(env.action_space.shape, np.float32))  # the clip goes on
         env.data.qpos[:] = planned[rng.integers(len(planned))] if third else next(others)
-        env.step(np.zeros(env.action_space.shape, np.float32))
+        load_mujoco().mj_forward(env.model, env.data)
         observation, info = env.observe()
         mask = info["foreground"]
         if mask.sum() >= _SMALLEST:
