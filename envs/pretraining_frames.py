@@ -284,10 +284,12 @@ def _place(domain: str, model: Any, qpos: np.ndarray, rng: np.random.Generator) 
         qpos[-1] = rng.uniform(-np.pi, np.pi)
     elif domain == "ball_in_cup":
         cup = rng.uniform(-0.2, 0.2, 2)
-        angle, reach = rng.uniform(-np.pi, np.pi), 0.3 * np.sqrt(rng.random())
+        # Both slide from where their bodies are drawn; the string is tied to a site in the cup.
+        knot = model.body("cup").pos + model.site("cup").pos - model.body("ball").pos
+        angle, reach = rng.uniform(-np.pi, np.pi), float(model.tendon_range[0, 1]) * np.sqrt(rng.random())
         caught = rng.random() < 0.35
-        ball = rng.normal(0, 0.01, 2) if caught else reach * np.array([np.sin(angle), np.cos(angle)])
-        qpos[:] = [*cup, *(cup + ball)]
+        ball = rng.normal((0, 0.046), 0.01) if caught else reach * np.array([np.sin(angle), np.cos(angle)])
+        qpos[:] = [*cup, *(cup + knot[[0, 2]] + ball)]
 
 
 def _lowest(model: Any, data: Any) -> float:
