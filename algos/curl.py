@@ -39,11 +39,14 @@ class CURLAgent(DrQV2Agent):
     The learner below is DrQ-v2's instead of the paper's SAC, with 512 features as in RL-ViGen's code.
 
     Args:
-        aux_lr: learning rate of W; the encoder moves by its own optimiser.
-        aux_beta: decay of the first moment of W's optimiser.
+        aux_lr: learning rate of the contrastive loss.
+        aux_beta: decay of the first moment of its optimiser, which moves W and the encoder.
         momentum_encoder: keys come from an average of the encoder over updates, as in the paper; without,
             from the encoder itself without gradient, as in RL-ViGen's code.
         encoder_tau: fraction by which that average follows the encoder at each update.
+        shared_optimizer: move the encoder down both losses by one optimiser, as RL-ViGen's code does; the
+            contrastive loss, whose gradients are far larger at first, then rules the size of all its steps.
+            CURL's own code gives each loss an optimiser of its own.
         options: see ``DrQV2Agent``.
 
     Metrics beside DrQ-v2's: ``curl_loss``; ``curl_accuracy``, the share of queries nearest to their own key.
@@ -58,6 +61,7 @@ class CURLAgent(DrQV2Agent):
         aux_beta: float = 0.99,
         momentum_encoder: bool = True,
         encoder_tau: float = 0.05,
+        shared_optimizer: bool = False,
         **options: Any,
     ) -> None:
         check_number("aux_lr", aux_lr, 0, ends="(]")
@@ -65,6 +69,7 @@ class CURLAgent(DrQV2Agent):
         check_number("encoder_tau", encoder_tau, 0, 1, "(]")
         self.aux_lr, self.aux_beta = aux_lr, aux_beta
         self.momentum_encoder, self.encoder_tau = momentum_encoder, encoder_tau
+        self.shared_optimizer = shared_optimizer
         super().__init__(*args, **options)
 
     def build_encoder(self) -> nn.Module:
@@ -80,18 +85,15 @@ class CURLAgent(DrQV2Agent):
             self.key_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
 
     def build_optimizers(self) -> None:
-        """Make DrQ-v2's optimisers and W's."""
+        """Make DrQ-v2's optimisers and that of the contrastive loss."""
         super().build_optimizers()
-        self.curl_opt = self.adam(self.similarity, lr=self.aux_lr, beta=self.aux_beta)
+        own = [self.similarity] if self.shared_optimizer else [self.encoder, self.similarity]
+        self.curl_opt = self.adam(*own, lr=self.aux_lr, beta=self.aux_beta)
 
     def networks(self) -> dict[str, nn.Module]:
         """Return all networks by name."""
-        own = {"similarity": self.similarity}
-        return {
-            **super().networks(),
-            **own,
-            **({"key_encoder": self.key_encoder} if self.momentum_encoder else {}),
-        }
+        slow = {"key_encoder": self.key_encoder} if self.momentum_encoder else {}
+        return {**super().networks(), "similarity": self.similarity, **slow}
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return all optimisers by name."""
@@ -105,7 +107,7 @@ class CURLAgent(DrQV2Agent):
         logits = self.similarity(queries, keys)
         own = torch.arange(len(logits), device=self.device)
         loss = F.cross_entropy(logits, own)
-        self.minimise(loss, self.encoder_opt, self.curl_opt)
+        self.minimise(loss, self.curl_opt, *([self.encoder_opt] if self.shared_optimizer else []))
         if self.momentum_encoder:
             soft_update(self.encoder, self.key_encoder, self.encoder_tau)
         accuracy = (logits.detach().argmax(1) == own).float().mean()

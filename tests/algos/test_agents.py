@@ -28,14 +28,14 @@ MOVED = {
     "sgqn": CORE | {"decoder"},
     "pieg": CORE,
     "curl": CORE | {"similarity", "key_encoder"},
-    "curl-live-keys": CORE | {"similarity"},
+    "curl-rlvigen": CORE | {"similarity"},
     "drq": CORE | {"temperature"},
     "drq-original": CORE | {"temperature"},
 }
 AUXILIARY = {
     "sgqn": {"encoder", "decoder"},
     "curl": {"encoder", "similarity", "key_encoder"},
-    "curl-live-keys": {"encoder", "similarity"},
+    "curl-rlvigen": {"encoder", "similarity"},
 }
 FOLLOWERS = {"critic_target", "key_encoder"}
 

@@ -199,7 +199,7 @@ def test_the_decoder_is_the_published_one() -> None:
     assert odd(features, action).shape == (2, 9, 45, 45)
 
 
-@pytest.mark.parametrize("name", ["curl", "curl-live-keys"])
+@pytest.mark.parametrize("name", ["curl", "curl-rlvigen"])
 def test_curls_contrast_and_its_keys(name: str) -> None:
     agent, batch = make_agent(name), make_batch()
     if name == "curl":  # let the encoder of the keys differ from the encoder
@@ -227,6 +227,17 @@ def test_curls_contrast_and_its_keys(name: str) -> None:
             assert torch.allclose(after, 0.95 * before + 0.05 * live, atol=1e-6)
     else:
         assert "key_encoder" not in agent.networks()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_curl_keeps_the_moments_of_its_two_losses_apart_unless_told(shared: bool) -> None:
+    agent, batch = make_agent("curl", shared_optimizer=shared), make_batch()
+    agent.update(batch, 0)
+    weight = next(agent.encoder.parameters())
+    steps = int(agent.encoder_opt.state[weight]["step"])
+    agent.update_auxiliary(batch, batch.obs)
+    assert int(agent.encoder_opt.state[weight]["step"]) == steps + shared
+    assert (weight in agent.curl_opt.state) != shared
 
 
 def squashed(mean, std) -> TransformedDistribution:

@@ -28,7 +28,7 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sgqn": ("SGQNAgent", OVERLAYS),
     "pieg": ("PIEGAgent", {**OVERLAYS, "encoder_weights": "random"}),
     "curl": ("CURLAgent", {}),
-    "curl-live-keys": ("CURLAgent", {"momentum_encoder": False}),
+    "curl-rlvigen": ("CURLAgent", {"momentum_encoder": False, "shared_optimizer": True}),
     "drq": ("DrQAgent", {}),
     "drq-original": ("DrQAgent", {"keep_original": True, "target_views": 3, "critic_views": 1}),
 }
