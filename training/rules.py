@@ -75,7 +75,7 @@ _AGENT_RULES: dict[str, _Rule] = {
         ("max_frequency", "max_width"), (lambda v: _is_number(v, 0, 0.5), "a number from 0 to 0.5")
     ),
     **dict.fromkeys(("stddev_clip", "consistency_weight"), _NOT_NEGATIVE),
-    **dict.fromkeys(("momentum_encoder", "keep_original"), _BOOL),
+    **dict.fromkeys(("momentum_encoder", "shared_optimizer", "keep_original"), _BOOL),
     "encoder_tau": _RATE,
     "aux_beta": (lambda v: _is_number(v, 0, 1) and v < 1, "a number of at least 0 and below 1"),
     "sgqn_quantile": (lambda v: _is_number(v, 0, 1) and 0 < v < 1, "a number between 0 and 1"),
