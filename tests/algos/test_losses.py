@@ -307,7 +307,7 @@ def test_drqs_actor_weighs_value_and_entropy_and_learns_the_weight() -> None:
     # Target entropy minus three: too little entropy raises the weight.
     surplus = float((-density - -3.0).mean())
     assert float(metrics["alpha_loss"]) == pytest.approx(0.3 * surplus, rel=1e-3)
-    assert (float(agent.temperature()) > 0.3) == (surplus < 0)
+    assert (agent.temperature().item() > 0.3) == (surplus < 0)
 
 
 def test_the_spread_of_drqs_policy_runs_between_its_bounds() -> None:
