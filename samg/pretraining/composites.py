@@ -179,7 +179,7 @@ class Compositor:
             torch.arange(k, device=device) + torch.randint(self.domains, (1,), generator=g, device=device)
         ) % (self.domains)
         u = self._uniform(g, k, 6)
-        modes = torch.tensor([0.2, 0.38, 0.85], device=device)  # clean, recoloured, sky and floor, sky alone
+        modes = torch.tensor([0.28, 0.48, 0.88], device=device)  # clean, recoloured, sky and floor, sky alone
         mode = (u[:, :1] > modes).sum(1)
         video = mode >= 2
         keyed_paint = torch.where(u[:, 1] < 0.45, KEYED, torch.where(u[:, 2] < 0.3, RECOLOURED, CLEAN))
