@@ -74,6 +74,8 @@ class EpisodeResult:
         mask_iou, mask_recall, mask_precision: means over the frames against the simulator's foreground,
             in [0, 1]; None where it is unknown.
         empty_share: share of the frames in which the masker found nothing, in [0, 1].
+        point_error: mean distance in pixels of the masker's positive points from the body points that the
+            reference's points lie on; None where unknown.
     """
 
     episode: int
@@ -86,6 +88,7 @@ class EpisodeResult:
     mask_recall: float | None
     mask_precision: float | None
     empty_share: float
+    point_error: float | None = None
 
 
 def evaluate(

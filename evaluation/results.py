@@ -19,8 +19,29 @@ from common.files import read_json, write_json
 from evaluation.evaluate import EpisodeResult
 from evaluation.statistics import Summary, summarize
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 PACKAGES = ("torch", "mujoco", "dm_control", "gymnasium", "numpy", "timm")
+# Lists of a result, one value per episode, and the fields of ``EpisodeResult`` that fill them.
+COLUMNS = {
+    "episode_seeds": "seed",
+    "episode_lengths": "length",
+    "terminated": "terminated",
+    "episode_success": "success",
+    "episode_mask_iou": "mask_iou",
+    "episode_mask_recall": "mask_recall",
+    "episode_mask_precision": "mask_precision",
+    "episode_empty_share": "empty_share",
+    "episode_point_error": "point_error",
+}
+# Which of them have a mean in the file, and its name.
+MEANS = {
+    "episode_success": "success_rate",
+    "episode_mask_iou": "mask_iou",
+    "episode_mask_recall": "mask_recall",
+    "episode_mask_precision": "mask_precision",
+    "episode_empty_share": "empty_share",
+    "episode_point_error": "point_error",
+}
 HEADLINE = (
     "task",
     "level",
@@ -43,7 +64,7 @@ class Conditions:
 
     Attributes:
         task: such as ``walker_walk``.
-        level: ``train``, ``color_hard``, ...
+        level: ``train``, ``color_hard``, ... or a combination such as ``video_hard+cam_pos_easy``.
         source: ``dmcgb`` or ``procedural``: where colours and clips came from.
         protocol: ``dmcgb`` or ``samg``; ``samg`` clips episode returns at 0 from below.
         key: how video pixels are chosen (``green``, ``black``, ``segmentation``); None: the protocol's own.
@@ -114,12 +135,22 @@ class EvaluationResult:
         episode_returns: one per episode, under the protocol (clipped at 0 by ``samg``).
         episode_lengths: agent steps of each episode.
         terminated: which episodes the task itself ended.
+        episode_success: which episodes were successful; None in each where the task has no such flag.
+        episode_mask_iou, episode_mask_recall, episode_mask_precision: means over the frames of each episode,
+            in [0, 1]; None in an episode without the simulator's foreground.
+        episode_empty_share: share of each episode's frames in which the masker found nothing.
+        episode_point_error: mean over the frames and points of each episode, see ``point_error``; None in an
+            episode that has none.
         mean, std, iqm, iqm_low, iqm_high: see ``evaluation.statistics.Summary``.
         success_rate: share of the successful episodes; None where the task has no such flag.
         mask_iou, mask_recall, mask_precision: means over episodes, in [0, 1]; None without the
             simulator's foreground.
         empty_share: share of the frames in which the masker found nothing, in [0, 1], before it put anything
             else in an empty mask's place.
+        point_error: mean distance, in pixels of the observation, between the masker's positive points and
+            where the body points that the reference's points lie on are seen now (hidden ones left out; see
+            ``evaluation.localisation``); None where the reference is not one of ours or the masker sets no
+            points. Like the other means, the mean over the episodes in which it is known.
         random_returns: returns of uniform random actions under the protocol; None when not measured.
         random_return: their mean; None when not measured.
         versions: versions of the libraries that matter, and of Python.
@@ -133,6 +164,12 @@ class EvaluationResult:
     episode_returns: list[float]
     episode_lengths: list[int]
     terminated: list[bool]
+    episode_success: list[bool | None]
+    episode_mask_iou: list[float | None]
+    episode_mask_recall: list[float | None]
+    episode_mask_precision: list[float | None]
+    episode_empty_share: list[float]
+    episode_point_error: list[float | None]
     mean: float
     std: float
     iqm: float
@@ -143,6 +180,7 @@ class EvaluationResult:
     mask_recall: float | None
     mask_precision: float | None
     empty_share: float
+    point_error: float | None
     random_returns: list[float] | None
     random_return: float | None
     versions: dict[str, str]
@@ -165,22 +203,16 @@ def make_result(
     """Aggregate the episodes of one evaluation."""
     returns = protocol_returns([episode.episode_return for episode in episodes], conditions.protocol)
     summary = summarize(returns, conditions.seed)
-    successes = [float(e.success) for e in episodes if e.success is not None]
+    columns = {field: [getattr(episode, name) for episode in episodes] for field, name in COLUMNS.items()}
     clipped_random = protocol_returns(random_returns or [], conditions.protocol)
     return EvaluationResult(
         version=SCHEMA_VERSION,
         conditions=conditions,
         episodes=len(episodes),
-        episode_seeds=[episode.seed for episode in episodes],
         episode_returns=returns,
-        episode_lengths=[episode.length for episode in episodes],
-        terminated=[episode.terminated for episode in episodes],
+        **columns,
         **dataclasses.asdict(summary),
-        success_rate=_mean(successes),
-        mask_iou=_mean([e.mask_iou for e in episodes]),
-        mask_recall=_mean([e.mask_recall for e in episodes]),
-        mask_precision=_mean([e.mask_precision for e in episodes]),
-        empty_share=_mean([e.empty_share for e in episodes]) or 0.0,
+        **{name: _mean(columns[field]) for field, name in MEANS.items()},
         random_returns=clipped_random or None,
         random_return=_mean(clipped_random),
         versions=library_versions(),
@@ -253,15 +285,22 @@ def load_result(path: Path) -> EvaluationResult:
     conditions, fields = _split_headline(path, content)
     _check_fields(path, fields, EvaluationResult, "")
     result = EvaluationResult(**{**fields, "conditions": conditions})
-    for name in ("episode_seeds", "episode_returns", "episode_lengths", "terminated"):
-        if len(getattr(result, name)) != result.episodes or result.episodes < 1:
-            raise _invalid(
-                path, f"{name} has {len(getattr(result, name))} values for {result.episodes} episodes"
-            )
-    mean = sum(result.episode_returns) / result.episodes
-    if not math.isclose(mean, result.mean, rel_tol=1e-6, abs_tol=1e-6):
-        raise _invalid(path, f"mean is {result.mean}, but the mean of episode_returns is {mean}")
+    _check_lists(path, result)
     return result
+
+
+def _check_lists(path: Path, result: EvaluationResult) -> None:
+    """Check that every list has one value per episode and every mean is that of its list."""
+    for name in ("episode_returns", *COLUMNS):
+        count = len(getattr(result, name))
+        if count != result.episodes or result.episodes < 1:
+            raise _invalid(path, f"{name} has {count} values for {result.episodes} episodes")
+    for name, field in {"episode_returns": "mean", **MEANS}.items():
+        said, mean = getattr(result, field), _mean(getattr(result, name))
+        if (said is None) != (mean is None) or not math.isclose(
+            said or 0, mean or 0, rel_tol=1e-6, abs_tol=1e-6
+        ):
+            raise _invalid(path, f"{field} is {said}, but the mean of {name} is {mean}")
 
 
 def _split_headline(path: Path, content: dict[str, Any]) -> tuple[Conditions, dict[str, Any]]:

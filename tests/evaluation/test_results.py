@@ -59,6 +59,7 @@ def episode(index, value, **changes):
         "mask_recall": 0.75,
         "mask_precision": 1.0,
         "empty_share": 0.25,
+        "point_error": 2.0,
     }
     return EpisodeResult(episode=index, episode_return=value, **{**fixed, **changes})
 
@@ -85,7 +86,14 @@ def test_protocol_samg_clips_episodes_not_the_mean():
 
 def test_success_rate_counts_known_episodes():
     made = make_result(conditions(), [episode(0, 1.0, success=True), episode(1, 1.0, success=False)])
-    assert made.success_rate == 0.5
+    assert made.success_rate == 0.5 and made.episode_success == [True, False]
+    assert made.point_error == 2.0
+
+
+def test_means_are_over_the_episodes_in_which_they_are_known():
+    known = [episode(0, 1.0, point_error=None), episode(1, 1.0, point_error=3.0), episode(2, 1.0)]
+    made = make_result(conditions(), known)
+    assert (made.point_error, made.episode_point_error) == (2.5, [None, 3.0, 2.0])
 
 
 def test_unknown_foreground_stays_unknown():
@@ -136,7 +144,7 @@ def spoil(content, **changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: spoil(c, version=99), "version is 99, expected 3"),
+        (lambda c: spoil(c, version=99), "version is 99, expected 4"),
         (lambda c: {k: v for k, v in c.items() if k != "iqm"}, "lacks the field iqm"),
         (lambda c: {k: v for k, v in c.items() if k != "fingerprint"}, "lacks the field fingerprint"),
         (lambda c: {k: v for k, v in c.items() if k != "conditions"}, "lacks the field conditions"),
@@ -146,8 +154,12 @@ def spoil(content, **changes):
         (lambda c: spoil(c, extra=1), "unknown field extra"),
         (lambda c: spoil(c, mean="high"), "mean is 'high'"),
         (lambda c: spoil(c, episodes=True), "episodes is True"),
-        (lambda c: spoil(c, episodes=3), "episode_seeds has 2 values for 3 episodes"),
+        (lambda c: spoil(c, episodes=3), "episode_returns has 2 values for 3 episodes"),
         (lambda c: spoil(c, mean=77.0), "mean is 77.0, but"),
+        (lambda c: spoil(c, mask_iou=0.9), "mask_iou is 0.9, but the mean of episode_mask_iou is 0.5"),
+        (lambda c: spoil(c, point_error=None), "point_error is None, but"),
+        (lambda c: spoil(c, episode_success=[None]), "episode_success has 1 values for 2 episodes"),
+        (lambda c: spoil(c, episode_empty_share=[0.5, None]), "episode_empty_share is"),
         (lambda c: spoil(c, conditions=3), "conditions is not an object"),
         (lambda c: spoil(c, conditions=spoil(c["conditions"], task=3)), "conditions.task is 3"),
         (lambda c: spoil(c, episode_returns=[1.0, None]), "episode_returns is"),
@@ -165,7 +177,7 @@ def test_a_spoilt_file_says_what_is_wrong(tmp_path, result, change, message):
 def test_missing_and_broken_files(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         load_result(tmp_path / "none.json")
-    (tmp_path / "half.json").write_text('{"version": 3, ')
+    (tmp_path / "half.json").write_text('{"version": 4, ')
     with pytest.raises(InputError, match="not valid JSON"):
         load_result(tmp_path / "half.json")
 
