@@ -74,6 +74,8 @@ def save_masker(masker: SamGMasker, directory: Path) -> None:
     tensors = {"mask_weights": fit.mask_weights, **{f"targets.{k}": v for k, v in fit.targets.items()}}
     if fit.map_prompt:
         tensors["map_scale"] = fit.map_prompt.scale
+    if fit.map_scale is not None:
+        tensors["map_mask_scale"] = fit.map_scale
     if not should_write(directory, record):
         return
     with atomic_directory(directory) as stage:
@@ -119,9 +121,10 @@ def load_samg_masker(directory: Path, device: str | torch.device, weights: Weigh
     prefix = "targets."
     targets = {name: tensors[prefix + name] for name in options.select_encoders(loaded.networks.encoders)}
     prompt = None
-    if options.map_prompt:
+    if resolution is not None:
         prompt = build_map_prompt(loaded.networks, tuple(targets), tensors["map_scale"], resolution)
-    fit = Fit(targets, tensors["mask_weights"], prompt, report, presence)
+    scale = None if options.uses_decoder else tensors["map_mask_scale"]
+    fit = Fit(targets, tensors["mask_weights"], prompt, report, presence, scale)
     return SamGMasker(loaded.networks, reference, fit, rules, options, loaded.source, target)
 
 

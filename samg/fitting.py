@@ -11,8 +11,9 @@ from torch import Tensor
 
 from common.errors import NonFiniteError
 from common.seeding import derive_seed
-from samg.correspondence import operator_groups
+from samg.correspondence import operator_groups, similarity_maps
 from samg.identify import identify
+from samg.map_mask import fit_map_mask
 from samg.map_prompt import MapPrompt, fit_map_prompt
 from samg.networks import SamgNetworks
 from samg.options import AUTO, SamgOptions
@@ -31,6 +32,7 @@ class Fit:
         map_prompt: the mask prompt of the first pass, or None when the option is off.
         report: figures about the fit, as JSON values.
         presence: the least cosine of the best pixel of the target's map, or None where it is not asked.
+        map_scale: float (2,), how the map itself becomes a mask (``samg.map_mask``); None with a decoder.
     """
 
     targets: dict[str, Tensor]
@@ -38,6 +40,7 @@ class Fit:
     map_prompt: MapPrompt | None
     report: dict[str, Any]
     presence: float | None = None
+    map_scale: Tensor | None = None
 
 
 def fit_reference(
@@ -57,16 +60,20 @@ def fit_reference(
             "Use float32, or load the weights anew.",
         )
     groups = operator_groups(networks, encoders, reference.size, device)
-    prompt = fit_map_prompt(networks, found, groups, rules) if options.map_prompt else None
+    decoder = options.uses_decoder
+    prompt = fit_map_prompt(networks, found, groups, rules) if options.map_prompt and decoder else None
     report: dict[str, Any] = {"targets": len(found.targets[encoders[0]]), "points": found.points}
     weights = equal_weights(device)
-    if options.persam:
+    if options.persam and decoder:
         generator = torch.Generator().manual_seed(derive_seed(options.seed, "persam"))
         adapted = adapt(networks, found, groups, rules, generator, prompt)
         weights = adapted.weights
         report |= {"point_sets": adapted.point_sets, "loss": list(adapted.losses)}
     targets = {name: rows.clone() for name, rows in found.targets.items()}
-    return Fit(targets, weights, prompt, report, _presence(networks, options, encoders, rules))
+    scale = None
+    if not decoder:
+        scale = fit_map_mask(similarity_maps(found.maps, found.targets, groups)[0, 0], found.mask)
+    return Fit(targets, weights, prompt, report, _presence(networks, options, encoders, rules), scale)
 
 
 def _presence(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samg.extra_points import choose_extra_points
 from samg.features import pooled_feature
 from samg.networks import SamgNetworks
 from samg.reference import Reference
@@ -40,7 +41,7 @@ def identify(
     rules: Rules,
     encoders: Sequence[str],
     device: torch.device,
-    extra_points: bool = True,
+    extra_points: bool | int = True,
 ) -> Identity:
     """Encode the reference image once and pool a feature per mask and per point.
 
@@ -50,14 +51,14 @@ def identify(
         rules: faithful or fixed.
         encoders: which of the networks' maps to compare.
         device: where the networks are.
-        extra_points: whether the reference's points become targets.
+        extra_points: whether the reference's points become targets, or how many (``SamgOptions``).
     """
     frame = torch.from_numpy(reference.image.copy())[None].to(device)
     cutouts = torch.from_numpy(reference.cutouts.copy()).to(device)
     masks = torch.stack(
         [torch.from_numpy(mask.copy()) for mask in (reference.mask, *reference.part_masks)]
     ).to(device)
-    points = torch.from_numpy(reference.points.copy()).to(device)[: None if extra_points else 0]
+    points = torch.from_numpy(choose_extra_points(reference, extra_points).copy()).to(device)
     size = (reference.size, reference.size)
 
     encoded = networks.encode(frame)

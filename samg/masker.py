@@ -15,6 +15,7 @@ from torch import Tensor
 from common.masking import MaskerInfo, check_frames
 from samg.correspondence import operator_groups, similarity_maps
 from samg.fitting import Fit
+from samg.map_mask import map_pass, soften
 from samg.networks import SamgNetworks
 from samg.options import SamgOptions
 from samg.reference import Reference
@@ -63,7 +64,7 @@ class Explanation:
         similarity: float (N, H, W), the target's averaged cosine map.
         part_similarity: float (N, T - 1, H, W), those of parts and points.
         passes: prompts, logits and predicted IoUs of each pass.
-        mask: bool (N, H, W), the result after the policy for empty masks.
+        mask: bool or float32 (N, H, W), the result after the policy for empty masks.
     """
 
     similarity: Tensor
@@ -126,7 +127,7 @@ class SamGMasker:
         self.device = device
         self._encoders = tuple(fit.targets)
         self._groups = operator_groups(networks, self._encoders, reference.size, device)
-        self._counts = torch.zeros(1 + options.passes, dtype=torch.int64, device=device)
+        self._counts = torch.zeros(1 + options.masks_per_frame, dtype=torch.int64, device=device)
         self.last_empty: Tensor | None = None
         self._info = MaskerInfo(
             "samg", source.variant, self._fingerprint(), self._numerics(), self._method(), source.identity()
@@ -145,14 +146,15 @@ class SamGMasker:
             foreground: ignored.
 
         Returns:
-            bool (N, H, W), on the device of ``frames``.
+            bool (N, H, W), on the device of ``frames``; float32 in [0, 1] with ``mask_from=soft_map``.
         """
         self._check(frames)
         with torch.inference_mode():
             done = [self._mask_chunk(chunk, valid) for chunk, valid in self._chunks(frames)]
         if not done:
             self.last_empty = torch.zeros(0, dtype=torch.bool, device=self.device)
-            return frames.new_zeros(frames.shape[:3], dtype=torch.bool)
+            soft = self.options.mask_from == "soft_map"
+            return frames.new_zeros(frames.shape[:3], dtype=torch.float32 if soft else torch.bool)
         # A tensor made in inference mode cannot enter a later gradient computation; a copy can.
         masks, empty = (torch.cat(parts).clone() for parts in zip(*done, strict=True))
         self.last_empty = empty
@@ -169,9 +171,9 @@ class SamGMasker:
                 similarity, done = self._run(chunk)
                 similarities.append(similarity[:valid].float().cpu())
                 runs.append([_crop(one, valid) for one in done])
-                masks.append(resolve_empty(done, self.options.on_empty)[:valid].cpu())
+                masks.append(self._resolve(done)[:valid].cpu())
         similarity = torch.cat(similarities).clone()
-        passes = tuple(_join([run[number] for run in runs]) for number in range(self.options.passes))
+        passes = tuple(_join([run[number] for run in runs]) for number in range(len(runs[0])))
         return Explanation(similarity[:, 0], similarity[:, 1:], passes, torch.cat(masks).clone())
 
     def statistics(self) -> dict[str, Any]:
@@ -236,10 +238,11 @@ class SamGMasker:
         encoded = self.networks.encode(frames)
         maps = {name: encoded.maps[name].float() for name in self._encoders}
         similarity = similarity_maps(maps, self.fit.targets, self._groups)
-        prompter = self.fit.map_prompt
-        prompt = prompter.logits(maps, self.fit.targets) if prompter else None
         fit, passes = self.fit, self.options.passes
         weights, rules = fit.mask_weights, self.rules
+        if fit.map_scale is not None:
+            return similarity, [map_pass(similarity, rules, fit.map_scale, fit.presence)]
+        prompt = fit.map_prompt.logits(maps, fit.targets) if fit.map_prompt else None
         done = segment(
             self.networks, encoded.embedding, similarity, weights, rules, passes, prompt, fit.presence
         )
@@ -251,7 +254,12 @@ class SamGMasker:
         empty = torch.stack([~one.masks[:valid].flatten(1).any(1) for one in done])
         self._counts[0].add_(valid)
         self._counts[1:].add_(empty.sum(1))
-        return resolve_empty(done, self.options.on_empty)[:valid], empty[-1]
+        return self._resolve(done)[:valid], empty[-1]
+
+    def _resolve(self, done: list[Pass]) -> Tensor:
+        """Return the final masks, bool or (``soft_map``) float32 (N, H, W)."""
+        masks = resolve_empty(done, self.options.on_empty)
+        return soften(done[-1], masks) if self.options.mask_from == "soft_map" else masks
 
     def _method(self) -> dict[str, Any]:
         method = {**self.options.method(), "presence": self.fit.presence, "encoders": list(self._encoders)}
@@ -262,6 +270,8 @@ class SamGMasker:
         del options["presence"]
         if self.fit.presence is not None:  # what was fitted before this option existed keeps its fingerprint
             options["presence"] = self.fit.presence
+        if self.options.uses_decoder:  # for the same reason
+            del options["mask_from"]
         identity = {
             "method": METHOD,
             "rules": self.rules.name,

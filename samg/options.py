@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from common.errors import ConfigError, unknown_choice
 
 EMPTY_POLICIES = ("keep", "raw", "previous_pass")
+MASK_SOURCES = ("decoder", "map", "soft_map")
 AUTO = "auto"
 
 
@@ -21,7 +22,11 @@ class SamgOptions:
             networks have (``parse`` refuses an empty list, which says none, and takes None for all).
         passes: decoder passes per frame, 1 to 3.
         persam: whether to fit the mask weights to the reference (else one third each).
-        extra_points: whether the reference's extra points become prompts.
+        extra_points: whether the reference's extra points become prompts; or how many do: the first that it
+            lists and, where it lists fewer, further ones spread over its mask (``samg.extra_points``).
+        mask_from: ``decoder``; or the features alone, without any decoder: ``map`` keeps the pixels whose
+            similarity exceeds the level that fits the reference's own mask best, ``soft_map`` weighs them by
+            a sigmoid around that level. Passes, PerSAM weights and map prompt then play no part.
         map_prompt: whether the similarity map is the mask prompt of the first pass.
         presence: least cosine of the best pixel of the target's map; in a frame that stays below it the
             target is absent and the mask empty. ``auto`` takes the networks' own calibration, which full-size
@@ -36,7 +41,8 @@ class SamgOptions:
     encoders: tuple[str, ...] = ()
     passes: int = 3
     persam: bool = True
-    extra_points: bool = True
+    extra_points: bool | int = True
+    mask_from: str = MASK_SOURCES[0]
     map_prompt: bool = False
     presence: float | str | None = AUTO
     on_empty: str = "keep"
@@ -59,8 +65,13 @@ class SamgOptions:
             if name not in names:
                 raise unknown_choice("masker option", name, (*names, *also))
         options = cls(**{**values, "encoders": _names(values.get("encoders"))})
-        for name in ("persam", "extra_points", "map_prompt"):
+        if options.extra_points == 0:  # which is how one says false by a number
+            options = replace(options, extra_points=False)
+        for name in ("persam", "map_prompt"):
             _require(name, getattr(options, name), isinstance(getattr(options, name), bool), "true or false")
+        points = options.extra_points
+        counted = isinstance(points, bool) or _is_count(points, 0)
+        _require("extra_points", points, counted, "true, false, or a whole number from 0 on")
         _require("passes", options.passes, _is_count(options.passes, 1) and options.passes <= 3, "1, 2 or 3")
         _require("seed", options.seed, _is_count(options.seed, 0), "a whole number from 0 on")
         size = options.batch_size
@@ -70,6 +81,8 @@ class SamgOptions:
         )
         if options.on_empty not in EMPTY_POLICIES:
             raise unknown_choice("on_empty policy", options.on_empty, EMPTY_POLICIES)
+        if options.mask_from not in MASK_SOURCES:
+            raise unknown_choice("mask_from", options.mask_from, MASK_SOURCES)
         return options
 
     def select_encoders(self, available: tuple[str, ...]) -> tuple[str, ...]:
@@ -92,6 +105,16 @@ class SamgOptions:
         values = self.to_dict()
         del values["batch_size"]
         return values
+
+    @property
+    def masks_per_frame(self) -> int:
+        """How many masks are made per frame: one per decoder pass, or one without a decoder."""
+        return self.passes if self.uses_decoder else 1
+
+    @property
+    def uses_decoder(self) -> bool:
+        """Whether masks come from the decoder, not from the map itself."""
+        return self.mask_from == MASK_SOURCES[0]
 
 
 def _names(value: Any) -> tuple[str, ...]:

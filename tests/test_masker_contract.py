@@ -17,6 +17,7 @@ CASES = {
     "samg": ("fake", {}),
     "samg-compat": ("fake", {"compat": True}),
     "samg-padded": ("fake", {"batch_size": 4}),
+    "samg-soft-map": ("fake", {"mask_from": "soft_map", "extra_points": 3}),
     "samg-map-prompt": ("fake", {"map_prompt": True, "on_empty": "previous_pass"}),
     "tiny": ("tiny", {}),
 }

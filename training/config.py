@@ -73,6 +73,9 @@ _FLAGS_WITH_VALUE = ("--config-name", "-cn", "--cfg", "-c", "--package", "-p", "
 # Names of files whose content the snapshot's record identifies: they may move, but not appear or vanish.
 MOVABLE = ("data.overlay_dir", "agent.overlay_dir", "agent.encoder_weights")
 
+# Masker options of which older runs say nothing, and what they did.
+_ADDED = {"masker.mask_from": "decoder"}
+
 _BUDGETS = ("easy", "medium", "hard")  # what task files build on; no tasks themselves
 
 
@@ -292,6 +295,7 @@ def _same_content_elsewhere(key: str, before: Any, now: Any) -> bool:
 def _changes(path: Path, cfg: DictConfig) -> list[str]:
     """Return what would make the run in ``path`` another experiment, as ``key: before -> now``."""
     before, now = _flat(OmegaConf.load(path)), _flat(cfg)  # type: ignore[arg-type]
+    before |= {key: value for key, value in _ADDED.items() if key in now and key not in before}
     return [
         f"{key}: {before.get(key)} -> {now.get(key)}"
         for key in sorted(before.keys() | now.keys())
