@@ -6,8 +6,6 @@ import dataclasses
 import datetime
 import math
 import platform
-import types
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,6 +15,7 @@ from typing import Any
 from common.errors import ConfigError, InputError
 from common.files import read_json, write_json
 from evaluation.evaluate import EpisodeResult
+from evaluation.schema import field_problem
 from evaluation.statistics import Summary, summarize
 
 SCHEMA_VERSION = 4
@@ -203,7 +202,10 @@ def make_result(
     """Aggregate the episodes of one evaluation."""
     returns = protocol_returns([episode.episode_return for episode in episodes], conditions.protocol)
     summary = summarize(returns, conditions.seed)
-    columns = {field: [getattr(episode, name) for episode in episodes] for field, name in COLUMNS.items()}
+    columns: dict[str, Any] = {
+        column: [getattr(episode, name) for episode in episodes] for column, name in COLUMNS.items()
+    }
+    means: dict[str, Any] = {name: _mean(columns[column]) for column, name in MEANS.items()}
     clipped_random = protocol_returns(random_returns or [], conditions.protocol)
     return EvaluationResult(
         version=SCHEMA_VERSION,
@@ -212,7 +214,7 @@ def make_result(
         episode_returns=returns,
         **columns,
         **dataclasses.asdict(summary),
-        **{name: _mean(columns[field]) for field, name in MEANS.items()},
+        **means,
         random_returns=clipped_random or None,
         random_return=_mean(clipped_random),
         versions=library_versions(),
@@ -283,8 +285,10 @@ def load_result(path: Path) -> EvaluationResult:
     if content.get("version") != SCHEMA_VERSION:
         raise _invalid(path, f"version is {content.get('version')!r}, expected {SCHEMA_VERSION}")
     conditions, fields = _split_headline(path, content)
-    _check_fields(path, fields, EvaluationResult, "")
-    result = EvaluationResult(**{**fields, "conditions": conditions})
+    fields = {**fields, "conditions": conditions}
+    if problem := field_problem(fields, EvaluationResult, skip=("conditions",)):
+        raise _invalid(path, problem)
+    result = EvaluationResult(**fields)
     _check_lists(path, result)
     return result
 
@@ -307,7 +311,8 @@ def _split_headline(path: Path, content: dict[str, Any]) -> tuple[Conditions, di
     """Return the conditions, and the content without what only repeats them."""
     if "conditions" not in content:
         raise _invalid(path, "it lacks the field conditions")
-    _check_fields(path, content["conditions"], Conditions, "conditions.")
+    if problem := field_problem(content["conditions"], Conditions, "conditions."):
+        raise _invalid(path, problem)
     conditions = Conditions(**content["conditions"])
     headline = conditions.headline()
     for name, expected in headline.items():
@@ -316,35 +321,6 @@ def _split_headline(path: Path, content: dict[str, Any]) -> tuple[Conditions, di
         if content[name] != expected:
             raise _invalid(path, f"{name} is {content[name]!r}, but the conditions say {expected!r}")
     return conditions, {name: value for name, value in content.items() if name not in headline}
-
-
-def _check_fields(path: Path, content: Any, schema: type, prefix: str) -> None:
-    if not isinstance(content, dict):
-        raise _invalid(path, f"{prefix.rstrip('.')} is not an object")
-    hints = typing.get_type_hints(schema)
-    missing, unknown = sorted(hints.keys() - content.keys()), sorted(content.keys() - hints.keys())
-    if missing or unknown:
-        what, name = ("lacks the field", missing[0]) if missing else ("has the unknown field", unknown[0])
-        raise _invalid(path, f"it {what} {prefix}{name}")
-    for name, hint in hints.items():
-        if name != "conditions" and not _fits(content[name], hint):
-            raise _invalid(path, f"{prefix}{name} is {content[name]!r}")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Tell whether a JSON value fits a field's annotation (unions, lists, dicts and plain types)."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return any(_fits(value, choice) for choice in arguments)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(isinstance(key, str) for key in value)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
 
 
 def _invalid(path: Path, reason: str) -> InputError:
