@@ -31,6 +31,7 @@ from samg.pretraining.display import Display
 from samg.pretraining.loop import Trainer
 from tests.support.shapes_env import GOOD, Shapes, register
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 DOMAINS = [f"{name}={entry}" for name, entry in GOOD.items()]
 SMALL = ["--domains", *DOMAINS, "--frames", "6", "--backgrounds", "3", "--objects", "2"]
 TRAIN = [*SMALL, "--composites", "2", "--save-every", "3", "--device", "cpu", "--threads", "1"]
@@ -40,13 +41,6 @@ def losses(folder: Path) -> list[list[str]]:
     """Rows of the curve without the clock's column."""
     with (folder / "curves.csv").open() as handle:
         return [[row[0], *row[2:]] for row in csv.reader(handle)]
-
-
-@pytest.fixture(autouse=True)
-def same_threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.slow

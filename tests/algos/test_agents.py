@@ -232,10 +232,8 @@ def test_every_agent_learns_on_the_gpu(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", ["drqv2", "svea", "srm", "sgqn", "curl", "drq"])  # pieg: test_pieg.py
 def test_every_agent_learns_the_bars(name: str, tmp_path: Path) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     agent = train_on_bars(name, tmp_path, decisions=2000)
-    torch.set_num_threads(before)
     assert returns(agent, size=48) > 2.0 * returns(None, size=48)

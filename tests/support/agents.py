@@ -67,13 +67,13 @@ def moved(agent: DrQV2Agent, before: dict[str, dict[str, Tensor]]) -> set[str]:
     }
 
 
-def returns(agent: DrQV2Agent | None, size: int, episodes: int = 20) -> float:
+def returns(agent: DrQV2Agent | None, size: int, episodes: int = 20, frame_stack: int = 2) -> float:
     """Return the mean return of the mean policy, or of uniformly random actions, on the bars."""
     env, rng, total = PixelFakeEnv(size=size), np.random.default_rng(0), 0.0
     for episode in range(episodes):
         env.episode = episode
         obs, _ = env.reset(seed=10_000 + episode)
-        stack = FrameStack(2, 1, obs["pixels"].shape)
+        stack = FrameStack(frame_stack, 1, obs["pixels"].shape)
         stacked, over = stack.reset(obs["pixels"][None]), False
         while not over:
             action = rng.uniform(-1, 1, 1) if agent is None else agent.act(stacked, 10**6, eval_mode=True)[0]
@@ -83,15 +83,17 @@ def returns(agent: DrQV2Agent | None, size: int, episodes: int = 20) -> float:
     return total / episodes
 
 
-def train_on_bars(name: str, run_dir: Path, decisions: int, size: int = 48, **options: Any) -> DrQV2Agent:
+def train_on_bars(
+    name: str, run_dir: Path, decisions: int, size: int = 48, frame_stack: int = 2, **options: Any
+) -> DrQV2Agent:
     """Train an agent of ``AGENTS`` on the bars with the real loop and return it."""
     kind, own = AGENTS[name]
     agent = {"lr": 5e-4, "feature_dim": 32, "hidden_dim": 128, "critic_target_tau": 0.02}
     agent |= {"num_expl_steps": 300, "stddev_schedule": "linear(1.0,0.1,500)"} | own | options
     cfg = {"action_repeat": 1, "num_train_frames": decisions, "num_seed_frames": 300, "update_every_steps": 1}
-    cfg |= {"frame_stack": 2, "batch_size": 32, "nstep": 1, "discount": 0.8, "seed": 0, "num_envs": 1}
-    cfg |= {"eval_every_frames": 0, "num_eval_episodes": 0, "snapshot_every_frames": 0}
-    learner = getattr(algos, kind)((6, size, size), (1,), **agent)
+    cfg |= {"frame_stack": frame_stack, "batch_size": 32, "nstep": 1, "discount": 0.8, "seed": 0}
+    cfg |= {"num_envs": 1, "eval_every_frames": 0, "num_eval_episodes": 0, "snapshot_every_frames": 0}
+    learner = getattr(algos, kind)((3 * frame_stack, size, size), (1,), **agent)
     run = Workspace(
         SimpleNamespace(**cfg), FakeVectorEnv(1, length=20, size=size), learner, FAKE_MASKER_INFO, run_dir,
         lambda agent, step: {}, reset_fake_episodes, resume_command="train again",

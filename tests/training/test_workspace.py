@@ -1,4 +1,4 @@
-"""The loop on a fake environment: counting, repeating, resuming bit by bit, stopping, refusing, learning."""
+"""The loop on a fake environment: counting, repeating, resuming bit by bit, stopping, refusing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import errno
 import io
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,8 +26,8 @@ from training.guard import exclusive
 from training.settings import TrainSettings
 from training.snapshot import load_agent, load_snapshot
 from training.workspace import Workspace
-from wrappers import FrameStack
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {
     "num_train_frames": 240,
     "num_seed_frames": 40,
@@ -40,14 +39,6 @@ SMALL = {
     "snapshot_every_frames": 60,
     "update_every_steps": 2,
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make_run(
@@ -393,40 +384,3 @@ def test_settings_come_from_either_kind_of_configuration() -> None:
     for wrong in ({"batch_size": 0}, {"nstep": 1.5}, {"resume": "maybe"}, {"num_envs": True}):
         with pytest.raises(ConfigError, match="is not possible"):
             replace(settings, **wrong)
-
-
-def returns(agent: DrQV2Agent | None, episodes: int = 20) -> np.ndarray:
-    """Return the returns of the mean policy, or of uniformly random actions."""
-    env, rng, found = PixelFakeEnv(), np.random.default_rng(0), []
-    for episode in range(episodes):
-        env.episode = episode
-        obs, _ = env.reset(seed=10_000 + episode)
-        stack = FrameStack(1, 1, obs["pixels"].shape)
-        stacked, total, over = stack.reset(obs["pixels"][None]), 0.0, False
-        while not over:
-            action = rng.uniform(-1, 1, 1) if agent is None else agent.act(stacked, 10**6, eval_mode=True)[0]
-            obs, reward, terminated, truncated, _ = env.step(action)
-            stacked, total, over = stack.push(obs["pixels"][None]), total + reward, terminated or truncated
-        found.append(total)
-    return np.array(found)
-
-
-def learn(run_dir: Path, decisions: int, seed: int = 0) -> float:
-    """Train on the bars and return how many times the random policy's mean return the agent reaches."""
-    agent = {"lr": 5e-4, "feature_dim": 32, "hidden_dim": 128, "critic_target_tau": 0.02}
-    agent |= {"num_expl_steps": 300, "stddev_schedule": "linear(1.0,0.1,500)"}
-    cfg = {"action_repeat": 1, "num_train_frames": decisions, "num_seed_frames": 300, "update_every_steps": 1}
-    cfg |= {"frame_stack": 1, "batch_size": 32, "nstep": 1, "discount": 0.8, "seed": seed}
-    cfg |= {"eval_every_frames": 0, "snapshot_every_frames": 0}
-    run = make_run(run_dir, agent, {"length": 20}, **cfg)
-    run.train()
-    return float(returns(run.agent).mean() / returns(None).mean())
-
-
-def test_the_agent_learns(tmp_path: Path) -> None:
-    assert learn(tmp_path, 900) > 2.2
-
-
-@pytest.mark.slow
-def test_the_agent_learns_nearly_all_there_is(tmp_path: Path) -> None:
-    assert learn(tmp_path, 2500) > 3.3
