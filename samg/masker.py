@@ -14,6 +14,7 @@ from torch import Tensor
 
 from common.masking import MaskerInfo, check_frames
 from samg.correspondence import operator_groups, similarity_maps
+from samg.extra_points import choose_extra_points
 from samg.fitting import Fit
 from samg.map_mask import map_pass, soften
 from samg.networks import SamgNetworks
@@ -106,6 +107,9 @@ class SamGMasker:
         last_empty: bool (N,) on ``device``: in which frames of the last call of ``mask`` the final pass found
             nothing, before ``on_empty`` had its say; None before the first call. Reading its values waits for
             the device, keeping it does not.
+        reference_points: float32 (P, 2), (x, y): the points of the reference that every frame is searched for.
+        last_points: float (N, P, 2) on ``device``: where the last call of ``mask`` found each of
+            ``reference_points``, (x, y); None before the first call.
     """
 
     def __init__(
@@ -129,6 +133,8 @@ class SamGMasker:
         self._groups = operator_groups(networks, self._encoders, reference.size, device)
         self._counts = torch.zeros(1 + options.masks_per_frame, dtype=torch.int64, device=device)
         self.last_empty: Tensor | None = None
+        self.reference_points = choose_extra_points(reference, options.extra_points)
+        self.last_points: Tensor | None = None
         self._info = MaskerInfo(
             "samg", source.variant, self._fingerprint(), self._numerics(), self._method(), source.identity()
         )
@@ -153,11 +159,12 @@ class SamGMasker:
             done = [self._mask_chunk(chunk, valid) for chunk, valid in self._chunks(frames)]
         if not done:
             self.last_empty = torch.zeros(0, dtype=torch.bool, device=self.device)
+            self.last_points = torch.zeros(0, len(self.reference_points), 2, device=self.device)
             soft = self.options.mask_from == "soft_map"
             return frames.new_zeros(frames.shape[:3], dtype=torch.float32 if soft else torch.bool)
         # A tensor made in inference mode cannot enter a later gradient computation; a copy can.
-        masks, empty = (torch.cat(parts).clone() for parts in zip(*done, strict=True))
-        self.last_empty = empty
+        masks, empty, points = (torch.cat(parts).clone() for parts in zip(*done, strict=True))
+        self.last_empty, self.last_points = empty, points
         return masks.to(frames.device)
 
     def explain(self, frames: Tensor) -> Explanation:
@@ -248,13 +255,15 @@ class SamGMasker:
         )
         return similarity, done
 
-    def _mask_chunk(self, frames: Tensor, valid: int) -> tuple[Tensor, Tensor]:
-        """Return the masks of the real frames, and in which of them the last pass found nothing."""
+    def _mask_chunk(self, frames: Tensor, valid: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the real frames' masks, in which of them the last pass found nothing, and the points."""
         _, done = self._run(frames)
         empty = torch.stack([~one.masks[:valid].flatten(1).any(1) for one in done])
         self._counts[0].add_(valid)
         self._counts[1:].add_(empty.sum(1))
-        return self._resolve(done)[:valid], empty[-1]
+        first = done[0].points  # those of the reference's points come last in the first pass
+        points = first[:valid, first.shape[1] - len(self.reference_points) :]
+        return self._resolve(done)[:valid], empty[-1], points
 
     def _resolve(self, done: list[Pass]) -> Tensor:
         """Return the final masks, bool or (``soft_map``) float32 (N, H, W)."""

@@ -141,6 +141,24 @@ def test_last_empty_tells_what_the_policy_hides(monkeypatch, policy):
     assert masker.last_empty.shape == (0,)
 
 
+@pytest.mark.parametrize("options", [{}, {"extra_points": False}, {"extra_points": 3}, {"mask_from": "map"}])
+def test_last_points_are_where_the_references_points_were_found(options):
+    masker, (frames, _) = fitted(batch_size=2, **options), scenes(3)
+    assert masker.last_points is None
+    masker.mask(frames)
+    found, shown = masker.last_points, masker.explain(frames)
+    count = len(masker.reference_points)
+    assert found.shape == (3, count, 2) and not found.is_inference()
+    assert count == {False: 0, 3: 3}.get(options.get("extra_points"), len(masker.reference.points))
+    for number in range(count):  # each is the highest pixel of the map of that point
+        maps = shown.part_similarity[:, shown.part_similarity.shape[1] - count + number]
+        best = maps.flatten(1).argmax(1)
+        expected = torch.stack((best % maps.shape[-1], best // maps.shape[-1]), 1)
+        assert torch.equal(found[:, number], expected.float())
+    masker.mask(frames[:0])
+    assert masker.last_points.shape == (0, count, 2)
+
+
 def test_info_names_method_and_weights():
     info = fitted(compat=True, passes=2, seed=3, weights="1").info
     assert info.method["rules"] == "compat" and info.method["encoders"] == ["coarse", "fine", "other"]
