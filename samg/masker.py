@@ -107,7 +107,7 @@ class SamGMasker:
         last_empty: bool (N,) on ``device``: in which frames of the last call of ``mask`` the final pass found
             nothing, before ``on_empty`` had its say; None before the first call. Reading its values waits for
             the device, keeping it does not.
-        reference_points: float32 (P, 2), (x, y): the points of the reference that every frame is searched for.
+        reference_points: float32 (P, 2), (x, y): points of the reference that are looked for in every frame.
         last_points: float (N, P, 2) on ``device``: where the last call of ``mask`` found each of
             ``reference_points``, (x, y); None before the first call.
     """

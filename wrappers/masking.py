@@ -38,15 +38,29 @@ def MaskObservation(
     return wrapper(env, masker, **options)  # type: ignore[arg-type]
 
 
-class _Masking:
-    """Masks a batch of frames and files the masks in the info (shared by both wrappers)."""
+class BatchMasker:
+    """Masks batches of frames and says what the info gains; both wrappers use it, and so may any loop.
+
+    Args:
+        masker: makes the masks.
+        keep_raw: keep the unmasked frames as ``raw_pixels``.
+        batch_size: pads every call of the masker to that many frames; None for calls as they come.
+        device: where the frames go.
+        keep_points: keep where the masker found the reference's points, its ``last_points``, as
+            ``mask_points``, float32 (N, P, 2), (x, y); nothing where a masker has no such attribute.
+    """
 
     def __init__(
-        self, masker: ObservationMasker, keep_raw: bool, batch_size: int | None, device: torch.device | str
+        self,
+        masker: ObservationMasker,
+        keep_raw: bool = False,
+        batch_size: int | None = None,
+        device: torch.device | str = "cpu",
+        keep_points: bool = False,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-        self._masker, self._keep_raw = masker, keep_raw
+        self._masker, self._keep_raw, self._keep_points = masker, keep_raw, keep_points
         self._batch_size, self._device = batch_size, torch.device(device)
 
     def __call__(
@@ -57,33 +71,33 @@ class _Masking:
         ``foreground`` is bool (N, H, W) or None.
         """
         size = self._batch_size or max(len(frames), 1)
-        masked, masks = np.empty_like(frames), np.empty(frames.shape[:3], bool)
-        empty = np.empty(len(frames), bool)
-        for start in range(0, len(frames), size):
-            rows = slice(start, start + size)
-            masked[rows], masks[rows], empty[rows] = self._mask_batch(
-                frames[rows], None if foreground is None else foreground[rows]
-            )
-        info = {"mask": masks, "mask_empty": empty}
+        done = [
+            self._mask_batch(frames[rows], None if foreground is None else foreground[rows])
+            for rows in (slice(start, start + size) for start in range(0, max(len(frames), 1), size))
+        ]
+        joined = {key: np.concatenate([part[key] for part in done]) for key in done[0]}
+        masked = joined.pop("pixels")
         if self._keep_raw:
-            info["raw_pixels"] = frames
-        return masked, info
+            joined["raw_pixels"] = frames
+        return masked, joined
 
-    def _mask_batch(
-        self, frames: np.ndarray, foreground: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return masked frames, masks and which masks were empty, all without the padding."""
+    def _mask_batch(self, frames: np.ndarray, foreground: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Return ``pixels``, the masked frames, and what the info gains, all without the padding."""
         number = len(frames)
         batch = self._to_device(frames)
         exact = None if foreground is None else self._to_device(foreground)
         with torch.inference_mode():
             mask = self._masker.mask(batch, foreground=exact)
-            masked = apply_mask(batch, mask)[:number].cpu().numpy()
+            masked = apply_mask(batch, mask)
             binary = mask if mask.dtype == torch.bool else mask >= 0.5
-        found_nothing = getattr(self._masker, "last_empty", None)
-        if found_nothing is None:
-            found_nothing = ~binary.flatten(1).any(1)
-        return masked, binary[:number].cpu().numpy(), found_nothing[:number].cpu().numpy()
+        empty = getattr(self._masker, "last_empty", None)
+        if empty is None:
+            empty = ~binary.flatten(1).any(1)
+        found: dict[str, torch.Tensor] = {"pixels": masked, "mask": binary, "mask_empty": empty}
+        points = getattr(self._masker, "last_points", None) if self._keep_points else None
+        if points is not None:
+            found["mask_points"] = points
+        return {key: value[:number].cpu().numpy() for key, value in found.items()}
 
     def _to_device(self, rows: np.ndarray) -> torch.Tensor:
         missing = (self._batch_size or len(rows)) - len(rows)
@@ -104,7 +118,7 @@ class MaskSingle(gymnasium.Wrapper):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(env)
-        self._masking = _Masking(masker, keep_raw, batch_size, device)
+        self._masking = BatchMasker(masker, keep_raw, batch_size, device)
 
     @property
     def episode(self) -> int:
@@ -152,7 +166,7 @@ class MaskVector(VectorWrapper):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(env)
-        self._masking = _Masking(masker, keep_raw, batch_size, device)
+        self._masking = BatchMasker(masker, keep_raw, batch_size, device)
         self._last: np.ndarray | None = None
         self._last_added: dict[str, np.ndarray] = {}
 

@@ -7,7 +7,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from common.masking import MaskerInfo
-from wrappers import MaskObservation
+from wrappers import BatchMasker, MaskObservation
 
 SIZE = 6
 
@@ -179,3 +179,18 @@ def test_stepping_in_two_halves_masks_too():
     env.reset()
     env.step_async(np.zeros((2, 1), np.float32))
     assert value(env.step_wait()[0]["pixels"]) == [2, 2]
+
+
+def test_points_come_with_the_masks_where_asked_for_and_known():
+    class Pointing(UpperHalf):
+        def mask(self, frames, foreground=None):
+            first = frames[:, 0, 0, :2].float()
+            self.last_points = torch.stack((first, first + 1), 1)
+            return super().mask(frames)
+
+    frames = np.arange(3 * SIZE * SIZE * 3).reshape(3, SIZE, SIZE, 3).astype(np.uint8)
+    _, found = BatchMasker(Pointing(), batch_size=2, keep_points=True)(frames, None)
+    first = frames[:, 0, 0, :2].astype(np.float32)
+    np.testing.assert_array_equal(found["mask_points"], np.stack((first, first + 1), 1))
+    for masker, keep in ((Pointing(), False), (UpperHalf(), True)):
+        assert set(BatchMasker(masker, keep_points=keep)(frames, None)[1]) == {"mask", "mask_empty"}
