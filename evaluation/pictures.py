@@ -1,4 +1,4 @@
-"""Pictures of what a masker does: frame, similarity map, prompts, mask, and what the agent sees."""
+"""Pictures of what a masker does: frame, similarity map, prompts, masks, and what the agent sees."""
 
 from __future__ import annotations
 
@@ -11,49 +11,45 @@ from typing import Any
 import numpy as np
 
 from common.files import write_bytes
+from evaluation.mask_quality import frame_quality
+from evaluation.painting import (
+    GREY,
+    LEGEND_LINE,
+    PANEL,
+    Legend,
+    Panel,
+    Prompts,
+    Sheet,
+    legend_lines,
+    paint,
+    text_width,
+)
 
-PANEL_INCHES = 1.75
-MARGIN_INCHES = 0.10
-TITLE_INCHES = 0.34
-NOTE_INCHES = 0.17
-LABEL_INCHES = 1.25
-DPI = 160
-POSITIVE = "#2ca02c"
-NEGATIVE = "#d62728"
-BOX = "#ffbf00"
+__all__ = ["Panel", "Prompts"]  # beside what is defined here
+
+MARGIN = 10
+TITLE = 18
+LEGEND_PROMPTS = (
+    ("best", "best match of the target"),
+    ("keep", "match of a part or point"),
+    ("drop", "background"),
+)
+LEGEND_BOX = ("box", "box of the pass before")
+LEGEND_MASK = ("mask", "mask of the pass")
+LEGEND_TRUTH = ("truth", "the simulator's own mask")
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """Prompts of one frame, drawn over it.
+class Step:
+    """One decoder pass over one frame.
 
     Attributes:
-        points: float (P, 2), (x, y) pixels.
-        labels: int (P,), 1 keep, 0 drop; others are not drawn.
-        box: float (4,), x0 y0 x1 y1, or None.
+        mask: bool (H, W).
+        box: float (4,), x0 y0 x1 y1, the box it was prompted with; None in the first pass.
     """
 
-    points: np.ndarray
-    labels: np.ndarray
+    mask: np.ndarray
     box: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One cell of a picture.
-
-    Attributes:
-        image: uint8 (H, W, 3) RGB; bool or float (H, W), drawn in grey from 0 to 1; or a float (H, W)
-            similarity map when ``heat`` is set.
-        heat: draw ``image`` as a heat map over its own range.
-        prompts: drawn on top.
-        note: short text under the panel.
-    """
-
-    image: np.ndarray
-    heat: bool = False
-    prompts: Prompts | None = None
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,23 +59,26 @@ class Explanation:
     Attributes:
         prompts: point and box prompts, or None.
         similarity: float (H, W) similarity map, or None.
+        passes: the refinement masks.
     """
 
     prompts: Prompts | None = None
     similarity: np.ndarray | None = None
+    passes: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One frame with everything known about it, a row of the picture.
+    """One frame with everything known about it.
 
     Attributes:
         title: such as ``video_hard``.
         raw: uint8 (H, W, 3).
         mask: bool or float (H, W).
         masked: uint8 (H, W, 3).
-        explanation: prompts and similarity map of the masker.
+        explanation: prompts, similarity map and passes of the masker.
         note: text under the mask, such as its IoU.
+        foreground: bool (H, W), the simulator's own mask; None where unknown.
     """
 
     title: str
@@ -88,6 +87,12 @@ class Scene:
     masked: np.ndarray
     explanation: Explanation = field(default_factory=Explanation)
     note: str = ""
+    foreground: np.ndarray | None = None
+
+    @property
+    def soft(self) -> bool:
+        """Whether the mask has values between 0 and 1."""
+        return self.mask.dtype != np.bool_
 
 
 def explain_frame(masker: Any, frame: np.ndarray) -> Explanation:
@@ -98,9 +103,18 @@ def explain_frame(masker: Any, frame: np.ndarray) -> Explanation:
     import torch
 
     answer = explain(torch.from_numpy(np.ascontiguousarray(frame))[None])
-    box = None if answer.boxes is None else answer.boxes[0].cpu().numpy()
-    prompts = Prompts(answer.points[0].cpu().numpy(), answer.labels[0].cpu().numpy(), box)
-    return Explanation(prompts, answer.similarity[0].float().cpu().numpy())
+    prompts = Prompts(answer.points[0].cpu().numpy(), answer.labels[0].cpu().numpy(), _first(answer.boxes))
+    passes = tuple(Step(_first(one.masks), _first(one.boxes)) for one in getattr(answer, "passes", ()))
+    return Explanation(prompts, answer.similarity[0].float().cpu().numpy(), passes)
+
+
+def _first(batch: Any) -> Any:
+    return None if batch is None else batch[0].cpu().numpy()
+
+
+def iou_note(mask: np.ndarray, foreground: np.ndarray | None) -> str:
+    """Return such as ``IoU 0.93``; empty where the simulator's mask is unknown."""
+    return "" if foreground is None else f"IoU {frame_quality(mask, foreground)[0]:.2f}"
 
 
 def level_picture(path: Path, scenes: Sequence[Scene], title: str = "") -> None:
@@ -118,32 +132,80 @@ def level_picture(path: Path, scenes: Sequence[Scene], title: str = "") -> None:
     if all(scene.explanation.prompts is None for scene in scenes):
         columns.pop(1)
         rows = [[*row[:1], *row[2:]] for row in rows]
-    draw_grid(path, rows, [scene.title for scene in scenes], columns, title)
+    names = [scene.title for scene in scenes]
+    draw_grid(path, rows, names, columns, title, legend=_legend(scenes, outlines=False))
 
 
-def strip_picture(path: Path, scenes: Sequence[Scene], title: str = "") -> None:
-    """Draw one column per scene, in time: raw frame, similarity map, prompts, mask, what the agent sees."""
-    kinds: list[tuple[str, list[Panel | None]]] = [
-        ("observation", [Panel(scene.raw) for scene in scenes]),
-        ("similarity", [_heat(scene) for scene in scenes]),
-        ("prompts", [_prompted(scene) for scene in scenes]),
-        ("mask", [Panel(scene.mask, note=scene.note) for scene in scenes]),
-        ("the agent sees", [Panel(scene.masked) for scene in scenes]),
-    ]
-    known = [(name, [panel for panel in row if panel is not None]) for name, row in kinds]
-    known = [(name, row) for name, row in known if row]
-    names, rows = [name for name, _ in known], [row for _, row in known]
-    draw_grid(path, rows, names, [scene.title for scene in scenes], title)
+def strip_picture(path: Path, scenes: Sequence[Scene], title: str = "", subtitle: str = "") -> None:
+    """Draw one column per scene: frame, similarity map, prompts, each pass's mask, what the agent sees."""
+    columns = [scene_panels(scene) for scene in scenes]
+    names = list(columns[0])
+    rows = [[column[name] for column in columns] for name in names]
+    titles = [scene.title for scene in scenes]
+    draw_grid(path, rows, names, titles, title, subtitle, _legend(scenes, outlines=True))
 
 
-def _heat(scene: Scene) -> Panel | None:
-    similarity = scene.explanation.similarity
-    return None if similarity is None else Panel(similarity, heat=True)
+def scene_panels(scene: Scene) -> dict[str, Panel]:
+    """Return the panels of one scene by name, the same names for every scene of one masker."""
+    known, truth = scene.explanation, scene.foreground
+    panels = {"observation": Panel(scene.raw)}
+    if known.similarity is not None:
+        low, high = known.similarity.min(), known.similarity.max()
+        note = f"cosine {low:.2f} to {high:.2f}".replace("-", "\N{MINUS SIGN}")
+        panels["similarity"] = Panel(known.similarity, heat=True, note=note)
+    if known.prompts is not None:
+        panels["prompts"] = Panel(scene.raw, prompts=known.prompts)
+    several = len(known.passes) > 1
+    for number, one in enumerate(known.passes, start=1):
+        box = None if one.box is None else Prompts(np.zeros((0, 2)), np.zeros(0), one.box)
+        note = iou_note(one.mask, truth)
+        name = f"pass {number}" if several else "mask"
+        panels[name] = Panel(scene.raw, prompts=box, mask=one.mask, truth=truth, note=note)
+    if scene.soft:
+        panels["soft mask"] = Panel(scene.mask)
+    elif not known.passes:
+        panels["mask"] = Panel(scene.raw, mask=scene.mask, truth=truth, note=iou_note(scene.mask, truth))
+    return {**panels, "the agent sees": Panel(scene.masked)}
 
 
-def _prompted(scene: Scene) -> Panel | None:
-    prompts = scene.explanation.prompts
-    return None if prompts is None else Panel(scene.raw, prompts=prompts)
+def scene_frame(scene: Scene, title: str = "", columns: int = 4) -> np.ndarray:
+    """Draw the panels of one scene side by side, a frame of a video.
+
+    Returns:
+        uint8 (H, W, 3) with even sides, the same for every scene of one masker.
+    """
+    panels = scene_panels(scene)
+    columns = min(columns, len(panels))
+    step, tall = PANEL + MARGIN, PANEL + MARGIN + 44
+    lines = -(-len(panels) // columns)
+    top, width = 34, columns * step + MARGIN
+    legend = legend_lines(_legend([scene], outlines=True), width - MARGIN)
+    height = top + lines * tall + LEGEND_LINE * len(legend) + MARGIN // 2
+    sheet = Sheet(width + width % 2, height + height % 2)
+    sheet.text(MARGIN, top / 2, title, 15, "lm", bold=True)
+    sheet.text(sheet.image.width - MARGIN, top / 2, scene.title, 15, "rm")
+    for index, (name, panel) in enumerate(panels.items()):
+        x, y = MARGIN + index % columns * step, top + index // columns * tall
+        sheet.text(x + PANEL / 2, y + 18, name, 14, "ms")
+        _place(sheet, panel, x, y + 24)
+    sheet.legend(MARGIN, top + lines * tall, legend)
+    return np.asarray(sheet.image)
+
+
+def _legend(scenes: Sequence[Scene], outlines: bool) -> list[tuple[str, str]]:
+    """Return what needs an explanation, and its explanation."""
+    entries: list[tuple[str, str]] = []
+    known = [scene.explanation for scene in scenes]
+    if any(one.prompts is not None for one in known):
+        entries += LEGEND_PROMPTS
+    if any(one.prompts is not None and one.prompts.box is not None for one in known):
+        entries.append(LEGEND_BOX)
+    if outlines:
+        several = any(len(one.passes) > 1 for one in known)
+        entries.append(LEGEND_MASK if several else ("mask", "mask"))
+        if any(scene.foreground is not None for scene in scenes):
+            entries.append(LEGEND_TRUTH)
+    return entries
 
 
 def draw_grid(
@@ -152,6 +214,8 @@ def draw_grid(
     row_titles: Sequence[str],
     column_titles: Sequence[str],
     title: str = "",
+    subtitle: str = "",
+    legend: Legend = (),
 ) -> None:
     """Write a PNG of panels, pixels enlarged without smoothing; the file is whole or absent.
 
@@ -161,67 +225,35 @@ def draw_grid(
         row_titles: one per row, left of it.
         column_titles: one per column, above it.
         title: over the whole picture.
+        subtitle: below the title, smaller.
+        legend: markers (``evaluation.painting.marker``) and what they mean, at the bottom.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    cell = PANEL_INCHES + MARGIN_INCHES
-    steps = [cell + NOTE_INCHES * any(panel.note for panel in row) for row in rows]
-    top = TITLE_INCHES * (1.9 if title else 1.0)
-    inches = (LABEL_INCHES + len(column_titles) * cell, top + sum(steps))
-    figure = Figure(figsize=inches, dpi=DPI, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
+    names, heads = ([text.replace("_", " ") for text in texts] for texts in (row_titles, column_titles))
+    left = MARGIN + max((text_width(name) + 12 for name in names if name), default=0)
+    steps = [PANEL + MARGIN + 20 * any(panel.note for panel in row) for row in rows]
+    top = MARGIN + (TITLE + 10) * bool(title) + 22 * bool(subtitle) + 26 * any(heads)
+    texts = text_width(title, TITLE, bold=True), text_width(subtitle, 14)
+    width = max(left + len(heads) * (PANEL + MARGIN), *(text + 2 * MARGIN for text in texts))
+    explained = legend_lines(legend, width - MARGIN)
+    sheet = Sheet(width, top + sum(steps) + LEGEND_LINE * len(explained) + MARGIN * bool(legend))
+    sheet.text(MARGIN, MARGIN, title, TITLE, bold=True)
+    sheet.text(MARGIN, MARGIN + TITLE + 10, subtitle, 14, colour=GREY)
+    for c, head in enumerate(heads):
+        sheet.text(left + c * (PANEL + MARGIN) + PANEL / 2, top - 8, head, 15, "ms")
     for r, row in enumerate(rows):
-        y = inches[1] - top - sum(steps[:r])
+        y = top + sum(steps[:r])
+        sheet.text(left - 12, y + PANEL / 2, names[r], 15, "rm")
         for c, panel in enumerate(row):
-            x = LABEL_INCHES + c * cell
-            place = (x / inches[0], (y - PANEL_INCHES) / inches[1])
-            size = (PANEL_INCHES / inches[0], PANEL_INCHES / inches[1])
-            _draw_panel(figure.add_axes((*place, *size)), panel)
-        label = row_titles[r].replace("_", " ")
-        middle = (y - PANEL_INCHES / 2) / inches[1]
-        figure.text((LABEL_INCHES - 0.12) / inches[0], middle, label, ha="right", va="center", fontsize=10)
-    for c, text in enumerate(column_titles):
-        x = (LABEL_INCHES + c * cell + PANEL_INCHES / 2) / inches[0]
-        y = (inches[1] - top + 0.07) / inches[1]
-        figure.text(x, y, text.replace("_", " "), ha="center", va="bottom", fontsize=10)
-    if title:
-        y = (inches[1] - 0.08) / inches[1]
-        figure.text(0.12 / inches[0], y, title, ha="left", va="top", fontsize=10, fontweight="bold")
+            _place(sheet, panel, left + c * (PANEL + MARGIN), y)
+    sheet.legend(MARGIN, top + sum(steps), explained)
     buffer = io.BytesIO()
-    canvas.print_png(buffer)
+    sheet.image.save(buffer, format="PNG")
     write_bytes(path, buffer.getvalue())
 
 
-def _draw_panel(axes: Any, panel: Panel) -> None:
-    height, width = panel.image.shape[:2]
-    # Pixel x covers [x - 0.5, x + 0.5]; prompts are given in the same coordinates.
-    options: dict[str, Any] = {"interpolation": "nearest", "extent": (-0.5, width - 0.5, height - 0.5, -0.5)}
-    if panel.heat:
-        axes.imshow(panel.image, cmap="inferno", **options)
-    elif panel.image.ndim == 2:
-        axes.imshow(panel.image.astype(np.float32), cmap="gray", vmin=0, vmax=1, **options)
-    else:
-        axes.imshow(panel.image, **options)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_color("#888888")
-        spine.set_linewidth(0.6)
-    if panel.prompts is not None:
-        _draw_prompts(axes, panel.prompts)
+def _place(sheet: Sheet, panel: Panel, x: int, y: int) -> None:
+    """Put a panel and its note into the square cell whose upper left corner is (x, y)."""
+    painted = paint(panel)
+    sheet.paste(painted, x + (PANEL - painted.width) // 2, y + (PANEL - painted.height) // 2)
     if panel.note:
-        axes.set_xlabel(panel.note, fontsize=8, labelpad=2)
-
-
-def _draw_prompts(axes: Any, prompts: Prompts) -> None:
-    from matplotlib.patches import Rectangle
-
-    for label, colour, marker in ((0, NEGATIVE, "X"), (1, POSITIVE, "o")):
-        points = prompts.points[prompts.labels == label]
-        axes.scatter(
-            points[:, 0], points[:, 1], s=26, c=colour, marker=marker, edgecolors="white", linewidths=0.7
-        )
-    if prompts.box is not None:
-        x0, y0, x1, y1 = (float(value) for value in prompts.box)
-        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=BOX, linewidth=1.2))
+        sheet.text(x + PANEL / 2, y + PANEL + 15, panel.note, 13, "ms", colour=GREY)

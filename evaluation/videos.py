@@ -1,10 +1,12 @@
-"""Evaluation videos: the raw and the masked view side by side. A video that fails only warns."""
+"""Videos, written frame by frame. A video that fails only warns: no result may be lost for one."""
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -34,6 +36,70 @@ def side_by_side(raw: np.ndarray, masked: np.ndarray, scale: int = SCALE) -> np.
     return np.pad(frame, odd, constant_values=255)
 
 
+class VideoFile:
+    """An MP4 file; whole or absent. Whatever fails is one warning, and ``close`` then returns False.
+
+    Args:
+        path: the file.
+        fps: frames per second.
+    """
+
+    def __init__(self, path: Path, fps: float = FRAMES_PER_SECOND) -> None:
+        self._path, self._fps = path, fps
+        self._failure: Exception | None = None
+        self._count = 0
+        self._whole = contextlib.ExitStack()
+        self._temporary: Path | None = None
+        self._writer: Generator[Any, Any, None] | None = None
+
+    def add(self, frame: np.ndarray) -> None:
+        """Append a frame, uint8 (H, W, 3), with even sides and as large as the first."""
+        if self._failure is None:
+            try:
+                self._writer = self._writer or self._open(frame)
+                self._writer.send(np.ascontiguousarray(frame))
+                self._count += 1
+            except (OSError, RuntimeError, ValueError) as error:
+                self._failure = error
+
+    def close(self) -> bool:
+        """Finish the file and read it back; return whether it is there and decodes to all its frames."""
+        try:
+            if self._writer is not None:
+                self._writer.close()
+            if self._failure is not None:
+                raise self._failure
+            if self._temporary is None:
+                raise ValueError("there are no frames")
+            found = count_frames(self._temporary)
+            if found != self._count:
+                raise OSError(f"{found} of {self._count} frames can be read back")
+            self._whole.close()
+        except (OSError, RuntimeError, ValueError) as error:
+            self._whole.__exit__(type(error), error, None)
+            warnings.warn(
+                f"The video {self._path} could not be written: {error}", RuntimeWarning, stacklevel=2
+            )
+            return False
+        return True
+
+    def _open(self, frame: np.ndarray) -> Generator[Any, Any, None]:
+        self._temporary = self._whole.enter_context(atomic_path(self._path))
+        height, width = frame.shape[:2]
+        writer = imageio_ffmpeg.write_frames(
+            str(self._temporary),
+            (width, height),
+            fps=self._fps,
+            codec="libx264",
+            quality=8,
+            macro_block_size=2,
+            ffmpeg_log_level="error",
+            ffmpeg_timeout=60,
+        )
+        writer.send(None)
+        return writer
+
+
 class VideoRecorder:
     """Collects the frames of one episode and writes them as an MP4 file.
 
@@ -48,45 +114,12 @@ class VideoRecorder:
         self._frames.append((raw, masked))
 
     def save(self, path: Path, fps: int = FRAMES_PER_SECOND) -> bool:
-        """Write the video, read it back, and forget the frames.
-
-        Returns:
-            Whether a video was written that decodes completely. A failure is a warning, never an error: no
-            result may be lost for a video.
-        """
+        """Write the video, read it back, and forget the frames; see ``VideoFile.close``."""
         frames, self._frames = self._frames, []
-        try:
-            with atomic_path(path) as temporary:
-                _write(temporary, frames, fps)
-                found = count_frames(temporary)
-                if found != len(frames):
-                    raise OSError(f"{found} of {len(frames)} frames can be read back")
-        except (OSError, RuntimeError, ValueError) as error:
-            warnings.warn(f"The video {path} could not be written: {error}", RuntimeWarning, stacklevel=2)
-            return False
-        return True
-
-
-def _write(path: Path, frames: Sequence[tuple[np.ndarray, np.ndarray]], fps: int) -> None:
-    if not frames:
-        raise ValueError("there are no frames")
-    height, width = side_by_side(*frames[0]).shape[:2]
-    writer = imageio_ffmpeg.write_frames(
-        str(path),
-        (width, height),
-        fps=fps,
-        codec="libx264",
-        quality=8,
-        macro_block_size=2,
-        ffmpeg_log_level="error",
-        ffmpeg_timeout=60,
-    )
-    writer.send(None)
-    try:
+        video = VideoFile(path, fps)
         for raw, masked in frames:
-            writer.send(np.ascontiguousarray(side_by_side(raw, masked)))
-    finally:
-        writer.close()
+            video.add(side_by_side(raw, masked))
+        return video.close()
 
 
 def count_frames(path: Path) -> int:
