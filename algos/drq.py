@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,10 +52,8 @@ class DrQAgent(DrQV2Agent):
         check_number("init_temperature", init_temperature, 0, ends="(]")
         check_count("target_views", target_views)
         check_count("critic_views", critic_views)
-        if len(log_std_bounds) != 2 or log_std_bounds[0] >= log_std_bounds[1]:
-            raise ConfigError(f"log_std_bounds={log_std_bounds} is not possible.", "Use [smallest, largest].")
         self.init_temperature = init_temperature
-        self.log_std_bounds = (float(log_std_bounds[0]), float(log_std_bounds[1]))
+        self.log_std_bounds = _bounds(log_std_bounds)
         self.target_views, self.critic_views, self.keep_original = target_views, critic_views, keep_original
         super().__init__(*args, **options)
 
@@ -126,3 +125,14 @@ class DrQAgent(DrQV2Agent):
         mean = log_prob.detach().mean()
         actor = {"actor_loss": loss.detach(), "actor_logprob": mean, "actor_entropy": -mean}
         return {**actor, "alpha": alpha.detach(), "alpha_loss": alpha_loss.detach()}
+
+
+def _bounds(values: Any) -> tuple[float, float]:
+    """Return ``log_std_bounds`` as numbers; raise ``ConfigError`` unless the first is below the second."""
+    try:
+        low, high = (float(value) for value in values)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not -math.inf < low < high < math.inf:
+        raise ConfigError(f"log_std_bounds={values} is not possible.", "Use [smallest, largest].")
+    return low, high

@@ -1,7 +1,8 @@
-"""Schedules written as text in a config, as DrQ-v2 writes them: ``1.0``, ``linear(1.0,0.1,100000)``."""
+"""Schedules of a standard deviation, written as DrQ-v2 writes them: ``1.0``, ``linear(1.0,0.1,100000)``."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 
@@ -37,18 +38,21 @@ def parse_schedule(text: str | float) -> Schedule:
             ``step_linear(start,end1,duration1,end2,duration2)``.
 
     Raises:
-        ConfigError: ``text`` is none of these, or a duration is not positive.
+        ConfigError: ``text`` is none of these, a value is negative or infinite, or a duration not positive.
     """
+    problem = ConfigError(
+        f"'{text}' is not a schedule.",
+        "Write a number of at least 0, linear(start,end,duration) or "
+        "step_linear(start,end1,duration1,end2,duration2).",
+    )
     try:
         constant = float(text)
     except ValueError:
         pass
     else:
+        if not 0 <= constant < math.inf:
+            raise problem
         return lambda step: constant
-    problem = ConfigError(
-        f"'{text}' is not a schedule.",
-        "Write a number, linear(start,end,duration) or step_linear(start,end1,duration1,end2,duration2).",
-    )
     found = _CALL.fullmatch(str(text).replace(" ", ""))
     if found is None or found[1] not in _KINDS:
         raise problem
@@ -57,6 +61,7 @@ def parse_schedule(text: str | float) -> Schedule:
         values = [float(value) for value in found[2].split(",")]
     except ValueError:
         raise problem from None
-    if len(values) != count or any(duration <= 0 for duration in values[2::2]):
+    in_range = all(0 <= value < math.inf for value in values)
+    if len(values) != count or not in_range or any(duration == 0 for duration in values[2::2]):
         raise problem
     return lambda step: function(step, *values)

@@ -209,7 +209,8 @@ def test_schedules() -> None:
     pieces = parse_schedule("step_linear(1.0,0.5,10,0.1,20)")
     assert [pieces(step) for step in (0, 5, 10, 20, 30, 99)] == pytest.approx([1.0, 0.75, 0.5, 0.3, 0.1, 0.1])
     assert parse_schedule(0.2)(7) == parse_schedule("0.2")(7) == 0.2
-    for wrong in ("cosine(1,2,3)", "linear(1,2)", "linear(1,2,0)", "linear(a,b,c)", "", "linear"):
+    shapeless = ("cosine(1,2,3)", "linear(1,2)", "linear(1,2,0)", "linear(a,b,c)", "", "linear")
+    for wrong in (*shapeless, "-1", "nan", "inf", "linear(1,-0.1,9)", "linear(1,nan,9)", "linear(1,0,-9)"):
         with pytest.raises(ConfigError, match="is not a schedule"):
             parse_schedule(wrong)
 

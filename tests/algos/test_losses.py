@@ -333,6 +333,10 @@ def test_the_spread_of_drqs_policy_runs_between_its_bounds() -> None:
         ("drq", {"target_views": 0}),
         ("drq", {"init_temperature": 0}),
         ("drq", {"log_std_bounds": [2, -10]}),
+        ("drq", {"log_std_bounds": ["a", "b"]}),
+        ("drq", {"log_std_bounds": [-10]}),
+        ("drq", {"log_std_bounds": 3}),
+        ("drq", {"log_std_bounds": [math.nan, 2]}),
     ],
 )
 def test_impossible_options_are_one_error(name: str, options: dict[str, object]) -> None:
