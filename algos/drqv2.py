@@ -90,7 +90,8 @@ class DrQV2Agent:
             generator.manual_seed(derive_seed(seed, f"agent/{name}"))
         # Layers draw from the global generator when they are made: on the CPU, in a fork, from our seed.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, "agent/init"))
+            # Not torch.manual_seed, which would also seed the GPUs' generators, and for good.
+            torch.default_generator.manual_seed(derive_seed(seed, "agent/init"))
             self.build_networks()
         for network in self.networks().values():
             network.to(self.device)
