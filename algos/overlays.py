@@ -76,10 +76,14 @@ class OverlaySource:
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """For the run's record: ``name``, ``images`` in the bank, ``files`` found, ``sha256`` of the bank."""
+        """For the run's record: ``name``, ``images`` in the bank, ``files`` found, ``sha256`` of the bank.
+
+        ``earlier_sha256`` lists the banks that the run used before it was continued with this one.
+        """
         digest = hashlib.sha256(self.bank.cpu().numpy().tobytes()).hexdigest()
         files = len(self.files) if self.directory else 0
-        return {"name": self.directory or TEXTURES, "images": self.images, "files": files, "sha256": digest}
+        source = {"name": self.directory or TEXTURES, "images": self.images, "files": files}
+        return {**source, "sha256": digest, "earlier_sha256": []}
 
     @cached_property
     def files(self) -> list[Path]:
@@ -197,14 +201,25 @@ class OverlayAgent(DrQV2Agent):
         return random_overlay(obs, images, self.overlay_alpha)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the agent's state and which images it has learned from."""
-        used = self.overlay_source["sha256"] if "bank" in vars(self.overlays) else None
+        """Return the agent's state and the digests of the banks it has learned from, the present one last."""
+        used = []
+        if "bank" in vars(self.overlays):
+            used = [*self.overlay_source["earlier_sha256"], self.overlay_source["sha256"]]
         return {**super().state_dict(), "overlays": used}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state; other images than before are a warning, because the run can go on with them."""
+        """Restore the state; other images than before are a warning, because the run can go on with them.
+
+        The record that ``prepare`` returned names the earlier banks from then on.
+        """
         super().load_state_dict(state)
-        before = state.get("overlays")
-        if before is not None and before != self.overlay_source["sha256"]:
-            name = self.overlay_source["name"]
-            log.warning("The overlay images (%s) are not those this run began with.", name)
+        before = state.get("overlays") or []
+        before = [before] if isinstance(before, str) else list(before)  # a single digest in old snapshots
+        if not before:
+            return
+        record = self.overlay_source
+        if before[-1] == record["sha256"]:
+            before.pop()
+        else:
+            log.warning("The overlay images (%s) are not those this run used before.", record["name"])
+        record["earlier_sha256"][:] = before  # in place: the run holds this record already

@@ -148,15 +148,36 @@ def test_drawing_uses_every_image_both_ways_and_the_generator_only() -> None:
 
 def test_a_resumed_run_is_told_of_other_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(tmp_path)
-    agent = make_agent("svea", overlay_dir=str(tmp_path))
-    assert agent.state_dict()["overlays"] is None  # none was looked at yet
-    agent.update(make_batch(), 0)
-    state = agent.state_dict()
+    first = make_agent("svea", overlay_dir=str(tmp_path))
+    assert first.state_dict()["overlays"] == []  # none was looked at yet
+    first.update(make_batch(), 0)
+    photos = first.overlay_source["sha256"]
+    same = make_agent("svea", overlay_dir=str(tmp_path))
     with caplog.at_level(logging.WARNING):
-        make_agent("svea", overlay_dir=str(tmp_path)).load_state_dict(state)
-        assert not caplog.records
-        make_agent("svea").load_state_dict(state)
-    assert TEXTURES in caplog.text
+        same.load_state_dict(first.state_dict())
+        assert not caplog.records and same.overlay_source["earlier_sha256"] == []
+        assert torch.equal(first.overlays.bank, same.overlays.bank)
+        fill(tmp_path, 6)  # an image more
+        changed = make_agent("svea", overlay_dir=str(tmp_path))
+        record = changed.prepare()  # before the state is there, as in training
+        changed.load_state_dict(first.state_dict())
+        assert str(tmp_path) in caplog.text
+    assert record["overlay_source"]["earlier_sha256"] == [photos] != [record["overlay_source"]["sha256"]]
+
+
+def test_every_bank_of_a_run_stays_in_its_record(caplog: pytest.LogCaptureFixture) -> None:
+    digests, state = [], {}
+    for seed in (0, 0, 1, 0):
+        agent = make_agent("svea", seed=seed)
+        record = agent.prepare()["overlay_source"]
+        if state:
+            agent.load_state_dict(state)
+        digests.append(record["sha256"])
+        state = agent.state_dict()
+    assert record["earlier_sha256"] == [digests[0], digests[2]] and state["overlays"][-1] == digests[0]
+    old = {**state, "overlays": digests[2]}  # a snapshot from before there was a list
+    agent.load_state_dict(old)
+    assert agent.overlay_source["earlier_sha256"] == [digests[2]]
 
 
 def test_the_record_reaches_the_run_through_prepare() -> None:
