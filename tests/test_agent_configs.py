@@ -147,6 +147,40 @@ def test_budgets_and_steps_of_every_task(agent: str, task: str) -> None:
     assert (cfg.agent.lr, cfg.agent.feature_dim, cfg.discount, cfg.action_repeat) == (1e-4, 50, 0.99, 2)
 
 
+# What RL-ViGen's code or, where the agent's documentation says so, the paper prescribes.
+SKELETON = {"hidden_dim": 1024, "critic_target_tau": 0.01, "num_expl_steps": 2000, "update_every_steps": 2}
+SKELETON |= {"stddev_clip": 0.3, "lr": 1e-4, "feature_dim": 50}
+PRESCRIBED: dict[str, dict[str, Any]] = {
+    "drqv2": {},
+    "svea": {"overlay_alpha": 0.5},
+    "pieg": {"overlay_alpha": 0.5, "encoder_weights": "imagenet", "bn_eval": "running"},
+    "srm": {"overlay_alpha": 0.5, "mask_probability": 0.5, "max_frequency": 0.5, "max_width": 0.05},
+    "sgqn": {"overlay_alpha": 0.5, "sgqn_quantile": 0.93, "consistency_weight": 0.9}
+    | {"aux_lr": 1e-4, "aux_beta": 0.99},
+    "curl": {"aux_lr": 1e-4, "aux_beta": 0.99, "momentum_encoder": True, "encoder_tau": 0.05}
+    | {"shared_optimizer": False},
+    "drq": {"init_temperature": 0.1, "log_std_bounds": [-10, 2], "keep_original": False}
+    | {"target_views": 2, "critic_views": 2},
+}
+
+
+@every_agent
+def test_values_are_those_prescribed_and_the_class_has_the_same(agent: str) -> None:
+    cfg = compose_config([f"agent={agent}"])
+    found = {key: cfg.agent[key] for key in (*SKELETON, *PRESCRIBED[agent])}
+    wanted = {**SKELETON, **PRESCRIBED[agent]}
+    assert found == wanted
+    assert (cfg.num_seed_frames, cfg.replay_buffer_size) == (4000, 10**6)
+    assert (cfg.frame_stack, cfg.image_size) == (3, 84)
+    kind = getattr(algos, cfg.agent._target_.rsplit(".", 1)[1])
+    bases = [base for base in kind.__mro__ if base is not object]
+    parameters = [p for base in bases for p in inspect.signature(base).parameters.values()]
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    for key in wanted:
+        default = defaults[key]
+        assert (list(default) if isinstance(default, tuple) else default) == wanted[key], key
+
+
 def test_overlay_images_are_configured_in_one_place() -> None:
     users = set()
     for agent in AGENTS:
