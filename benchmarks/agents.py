@@ -17,10 +17,10 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 
 from algos import Batch, DrQV2Agent
 from common.devices import resolve_device
@@ -28,6 +28,7 @@ from common.errors import ConfigError, run_script, unknown_choice
 from common.files import write_bytes, write_json
 from common.paths import PROJECT_ROOT, output_path
 from training.config import compose_config
+from training.factory import make_agent
 
 BASELINE = "drqv2"
 ACTIONS = 6  # walker's
@@ -39,18 +40,19 @@ def agent_names() -> list[str]:
     return [BASELINE, *(name for name in names if name != BASELINE)]
 
 
-def build(name: str, image_size: int, device: torch.device) -> tuple[DrQV2Agent, tuple[int, int, int]]:
+def build(name: str, image_size: int, device: torch.device) -> tuple[DrQV2Agent, tuple[int, ...]]:
     """Return an agent as ``train.py`` would make it, ready to learn, and the shape of what it sees."""
     cfg = compose_config([f"agent={name}", f"image_size={image_size}"])
     if "encoder_weights" in cfg.agent:
         cfg.agent.encoder_weights = "random"
-    shape = (3 * cfg.frame_stack, image_size, image_size)
-    agent = instantiate(cfg.agent, obs_shape=shape, action_shape=(ACTIONS,), device=str(device))
+    pixels, action = SimpleNamespace(shape=(image_size, image_size, 3)), SimpleNamespace(shape=(ACTIONS,))
+    spaces = {"single_observation_space": {"pixels": pixels}, "single_action_space": action}
+    agent = make_agent(cfg, SimpleNamespace(**spaces), device)
     agent.prepare()
-    return agent, shape
+    return agent, agent.obs_shape
 
 
-def draw_batch(shape: tuple[int, int, int], size: int, device: torch.device) -> Batch:
+def draw_batch(shape: tuple[int, ...], size: int, device: torch.device) -> Batch:
     """Return random transitions."""
     g = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (2, size, *shape), generator=g, dtype=torch.uint8)
@@ -146,9 +148,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for name in flags.agents:
         if name not in agent_names():
             raise unknown_choice("agent", name, agent_names())
-    for name in ("batch", "envs", "rounds", "updates", "acts"):
-        if getattr(flags, name) < 1:
-            raise ConfigError(f"--{name} {getattr(flags, name)} is not possible.", "Use 1 or more.")
+    for name in ("batch", "envs", "image_size", "rounds", "warmup", "updates", "acts"):
+        value, least = getattr(flags, name), 0 if name == "warmup" else 1
+        if value < least:
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag} {value} is not possible.", f"Use {least} or more.")
     flags.agents = [name for name in agent_names() if name == BASELINE or name in flags.agents]
     return flags
 

@@ -32,6 +32,10 @@ def test_every_configured_agent_is_known_and_drqv2_is_always_measured():
     assert "Did you mean svea?" in caught.value.hint
     with pytest.raises(ConfigError, match="--rounds 0"):
         agents.parse(["--rounds", "0"])
+    with pytest.raises(ConfigError, match="--image-size -1"):
+        agents.parse(["--image-size", "-1"])
+    with pytest.raises(ConfigError, match="too small"):
+        agents.main(["--agents", "svea", "--image-size", "36"])
 
 
 def test_a_short_run_writes_what_it_measured(tmp_path, capsys):
