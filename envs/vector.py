@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from multiprocessing import connection
 from typing import Any
 
 import gymnasium
@@ -20,6 +21,7 @@ from common.errors import ConfigError, ResourceError, SamgError
 from envs.make import make_env
 from envs.pixel_env import episode_seed
 
+Answer = tuple[int, dict[str, np.ndarray], float | None, bool, bool, dict[str, Any]]
 _GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 
 
@@ -45,6 +47,7 @@ class ProcessVectorEnv(AsyncVectorEnv):
     """
 
     def __init__(self, makers: Sequence[Callable[[], gymnasium.Env]]) -> None:
+        self._awaited: dict[int, int] = {}  # environment -> replies to come, in the order of the requests
         with self._report_dead_workers():
             super().__init__(
                 makers,
@@ -62,6 +65,70 @@ class ProcessVectorEnv(AsyncVectorEnv):
     call_wait = _guarded(AsyncVectorEnv.call_wait)
     set_attr = _guarded(AsyncVectorEnv.set_attr)
 
+    # One environment at a time, so that none waits for another. Not to be mixed with calls to all of them.
+
+    def begin_episode(self, index: int, episode: int, seed: int) -> None:
+        """Let environment ``index`` begin an episode; ``collect`` returns its first observation."""
+        self._request(index, ("_setattr", ("episode", episode)), ("reset", {"seed": seed}))
+
+    def send_action(self, index: int, action: np.ndarray) -> None:
+        """Let environment ``index`` step with ``action``, float32 (A,); ``collect`` returns the result."""
+        self._request(index, ("step", action))
+
+    def collect(self, count: int) -> list[Answer]:
+        """Wait for ``count`` environments that were asked for something.
+
+        Returns:
+            for each: its index, observation, reward (None after ``begin_episode``), terminated, truncated,
+            info; the longest waiting first.
+        """
+        if count > len(self._awaited):
+            raise ValueError(f"count: {count}, but only {len(self._awaited)} environments are at work")
+        answers: list[Answer] = []
+        with self._report_dead_workers():
+            while len(answers) < count:
+                ready = connection.wait([self.parent_pipes[index] for index in self._awaited])
+                for index in [i for i in self._awaited if self.parent_pipes[i] in ready]:
+                    if len(answers) < count and (reply := self._receive(index)) is not None:
+                        reward, terminated, truncated = (
+                            reply[1:4] if len(reply) == 5 else (None, False, False)
+                        )
+                        rows = {name: rows[index].copy() for name, rows in self.observations.items()}
+                        answers.append((index, rows, reward, bool(terminated), bool(truncated), reply[-1]))
+        return answers
+
+    def _request(self, index: int, *commands: tuple[str, Any]) -> None:
+        if index in self._awaited:
+            raise ValueError(f"environment {index} is at work already")
+        with self._report_dead_workers():
+            for command in commands:
+                self.parent_pipes[index].send(command)
+        self._awaited[index] = len(commands)
+
+    def _receive(self, index: int) -> tuple[Any, ...] | None:
+        """Return the last reply to a request, or None when it was an earlier one."""
+        reply, success = self.parent_pipes[index].recv()
+        self._awaited[index] -= 1
+        if not success:
+            self._awaited.pop(index)
+            self._raise_if_errors([False])
+        if self._awaited[index]:
+            return None
+        self._awaited.pop(index)
+        return reply
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        """Close all environments; what is still awaited is waited for and dropped."""
+        awaited, self._awaited = self._awaited, {}
+        with contextlib.suppress(*_GONE):
+            for index in [] if terminate else list(awaited):
+                while awaited[index] and self.parent_pipes[index] is not None:
+                    awaited[index] -= 1
+                    if not self.parent_pipes[index].recv()[1]:  # it failed: nothing else will come
+                        self.parent_pipes[index].close()
+                        self.parent_pipes[index] = None  # type: ignore[call-overload]
+        super().close_extras(timeout, terminate)
+
     def _raise_if_errors(self, successes: Any) -> None:
         # The inherited method raises exctype(value), which for our errors would lose the hint, and logs the
         # worker's traceback, which a user who mistyped a setting does not need.
@@ -76,7 +143,7 @@ class ProcessVectorEnv(AsyncVectorEnv):
                 raise value
             raise RuntimeError(f"an environment worker failed:\n{trace}")
 
-    @contextmanager
+    @contextlib.contextmanager
     def _report_dead_workers(self) -> Iterator[None]:
         try:
             yield

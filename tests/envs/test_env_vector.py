@@ -154,3 +154,74 @@ def test_workers_outlive_signals_and_a_dead_one_is_a_resource_error():
     with pytest.raises(ResourceError, match="exit code 17"):
         venv.step(np.array([[0], [1]], np.float32))
     assert venv.closed and not any(process.is_alive() for process in venv.processes)
+
+
+# One environment at a time ---------------------------------------------------------------------------------
+
+
+def play_singly(num_envs, episodes, count):
+    """Play episodes 0..episodes-1, each environment at its own pace; return what ``play_episodes`` does."""
+    venv = ProcessVectorEnv([functools.partial(make_short, seed=5)] * num_envs)
+    record, running, upcoming = {}, {}, list(range(episodes))
+
+    def begin(index):
+        if upcoming:
+            running[index] = upcoming.pop(0)
+            venv.begin_episode(index, running[index], envs.episode_seed(5, running[index]))
+
+    try:
+        for index in range(num_envs):
+            begin(index)
+        while running:
+            for index, observation, reward, _, truncated, info in venv.collect(min(count, len(running))):
+                episode = running[index]
+                if reward is None:
+                    record[episode] = [observation["pixels"]], [], [info["foreground"]]
+                else:
+                    frames, rewards, masks = record[episode]
+                    frames.append(observation["pixels"])
+                    rewards.append(reward)
+                    masks.append(info["foreground"])
+                if truncated:
+                    del running[index]
+                    begin(index)
+                else:
+                    step = len(record[episode][1])
+                    venv.send_action(index, np.array([np.sin(7.0 * episode + step)], np.float32))
+    finally:
+        venv.close()
+    return record
+
+
+def test_environments_at_their_own_pace_play_the_same_episodes():
+    expected, found = play_episodes(1, 4), play_singly(3, 4, count=2)
+    assert sorted(found) == [0, 1, 2, 3]
+    for episode, parts in found.items():
+        for ours, theirs in zip(parts, expected[episode], strict=True):
+            np.testing.assert_array_equal(np.array(ours), np.array(theirs))
+
+
+def test_errors_arrive_whole_and_what_is_awaited_is_waited_for_at_the_end():
+    venv = ProcessVectorEnv([FailingEnv] * 2)
+    for index in range(2):
+        venv.begin_episode(index, 0, 0)
+    with pytest.raises(ValueError, match="at work already"):
+        venv.send_action(0, np.zeros(1, np.float32))
+    with pytest.raises(ValueError, match="only 2 environments"):
+        venv.collect(3)
+    venv.collect(2)
+    venv.begin_episode(0, 1, 0)
+    with pytest.raises(ConfigError, match="this happened"):
+        venv.collect(1)
+    venv.send_action(1, np.zeros(1, np.float32))
+    venv.close()
+    assert not any(process.is_alive() for process in venv.processes)
+
+
+def test_a_worker_that_ends_alone_is_reported():
+    venv = ProcessVectorEnv([FailingEnv])
+    venv.begin_episode(0, 0, 0)
+    venv.collect(1)
+    venv.send_action(0, np.ones(1, np.float32))
+    with pytest.raises(ResourceError, match="exit code 17"):
+        venv.collect(1)
