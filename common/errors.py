@@ -69,9 +69,10 @@ class DependencyError(SamgError):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Return ``"Did you mean X? "`` for the choice most like ``name``, or an empty string."""
-    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
-    return f"Did you mean {close[0]}? " if close else ""
+    """Return ``"Did you mean X? "`` for the choice most like ``name``, case aside, or an empty string."""
+    plain = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(name.lower(), plain, n=1, cutoff=0.5)
+    return f"Did you mean {plain[close[0]]}? " if close else ""
 
 
 def unknown_choice(what: str, name: object, choices: Iterable[str]) -> ConfigError:

@@ -20,6 +20,8 @@ from algos import Batch
 from common.errors import ConfigError, InputError
 from common.paths import PROJECT_ROOT
 from evaluation.run_directory import RunDirectory
+from samg import build_masker
+from tests.support.fake_env import FakeVectorEnv
 from tests.test_train_cli import run
 from training.config import (
     CONFIG_DIR,
@@ -31,6 +33,7 @@ from training.config import (
 )
 from training.factory import check_same_agent, describe_agent, make_agent, prepare_agent
 from training.snapshot import SnapshotStore, load_agent
+from wrappers import MaskObservation
 
 AGENTS = _group_choices("agent")
 CPU = torch.device("cpu")
@@ -113,13 +116,21 @@ def test_config_name_is_the_choice_of_the_group(agent: str) -> None:
 
 @every_agent
 def test_the_masker_changes_nothing_in_the_agent(agent: str) -> None:
-    shapes = []
-    for masker in ("none", "tiny"):
+    found = []
+    for masker in ("none", "groundtruth"):
         cfg = compose(agent, *SMALL, masker=masker)
-        learner = make_agent(cfg, spaces(cfg), CPU)
-        networks = learner.networks()
-        shapes.append([(n, k, v.shape) for n, net in networks.items() for k, v in net.state_dict().items()])
-    assert shapes[0] == shapes[1] and len(shapes[0]) > 10
+        settings = dict(cfg.masker)
+        builder = build_masker(settings.pop("variant"), CPU, **settings)
+        venv = MaskObservation(FakeVectorEnv(2, size=44, foreground=True), builder.fit(None))
+        learner = make_agent(cfg, venv, CPU)
+        prepare_agent(learner)
+        found.append((OmegaConf.to_container(cfg.agent), type(learner), learner.state_dict()["networks"]))
+    (options, kind, networks), (masked_options, masked_kind, masked_networks) = found
+    assert (options, kind) == (masked_options, masked_kind)
+    assert sum(len(state) for state in networks.values()) > 10 and networks.keys() == masked_networks.keys()
+    for name, state in networks.items():
+        assert state.keys() == masked_networks[name].keys()
+        assert all(torch.equal(value, masked_networks[name][key]) for key, value in state.items())
 
 
 # What the tasks and algorithms of the comparison prescribe: n-step, batch, frames, end of the noise schedule.

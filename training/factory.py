@@ -78,7 +78,7 @@ def describe_agent(record: dict[str, Any]) -> str:
     for key, value in record.items():
         name = value.get("name") if isinstance(value, dict) else value
         if key != "class":
-            parts.append(f"{key.replace('_', ' ')}: {str(name)[:60]}")
+            parts.append(f"{key.replace('_', ' ')}: {str(name)[:64]}")
     return f"{record['class']} ({'; '.join(parts)})" if parts else str(record["class"])
 
 

@@ -35,6 +35,7 @@ def test_error_survives_the_way_from_a_worker_process():
 
 def test_unknown_choice_offers_the_nearest():
     assert "Did you mean color_hard?" in str(unknown_choice("level", "colour_hard", ["train", "color_hard"]))
+    assert "Did you mean SVEA?" in str(unknown_choice("agent", "svae", ["SVEA", "drq"]))
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_leftovers(tmp_path):
