@@ -2,13 +2,16 @@
 
 Episode ``e`` is a pure function of the seed and ``e``: its physics, its colours, its clip. Networks see one
 batch size only, because the batch size of a product changes its last bits and the simulator amplifies them.
-An episode therefore has the same return whether 1 or 8 environments run side by side.
+An episode therefore has the same return whether 1 or 8 environments run side by side, and in which order they
+answer does not matter: an environment whose episode has ended begins the next one at once, and while the
+networks look at some frames the other environments go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,8 +19,11 @@ import numpy as np
 from common.errors import NonFiniteError
 from common.masking import ObservationMasker
 from common.seeding import counter_rng, derive_seed
+from common.stopping import Stopped
+from evaluation.lanes import Answer, Lanes, as_lanes
+from evaluation.localisation import PointError
 from evaluation.mask_quality import MaskQuality
-from wrappers import FrameStack, MaskObservation, MaskVector
+from wrappers import BatchMasker, FrameStack
 
 PADDED_BATCH = 8
 
@@ -102,207 +108,223 @@ def evaluate(
     padded_batch: int = PADDED_BATCH,
     frame_stack: int = 3,
     first_episode: int = 0,
+    finished: Collection[EpisodeResult] = (),
     on_frame: Callable[[StepView], None] | None = None,
     on_episode: Callable[[EpisodeResult], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> list[EpisodeResult]:
     """Run ``episodes`` episodes with the agent's mean action.
 
     Args:
         agent: acts on stacks of masked frames.
-        venv: vector environment with autoreset disabled; wrapped by ``wrappers.MaskObservation`` already, or
-            else wrapped here with ``masker``.
+        venv: ``envs.make_vector_env(...)``, or a ``SyncVectorEnv``; not masked, not stacked.
         episodes: number of episodes, from ``first_episode`` on.
         seed: with the episode index, seeds the physics.
         agent_step: agent steps of training so far, handed to the agent.
-        masker: masks the frames of a ``venv`` that is not wrapped; None for no masking.
+        masker: masks the frames; None for no masking (and no measures of masks).
         padded_batch: the one batch size that policy and masker ever see.
         frame_stack: frames per observation.
-        on_frame: called with every frame of every counted episode, in order within an episode. Needs the raw
-            frames: a wrapper made by the caller must keep them (``keep_raw=True``).
-        on_episode: called when an episode has ended.
+        first_episode: index of the first episode.
+        finished: episodes that need not be played again; their results are returned as they are.
+        on_frame: called with every masked frame, in order within an episode.
+        on_episode: called when an episode has ended, in whatever order they end.
+        should_stop: asked between steps; where it says so, ``Stopped`` is raised.
 
     Returns:
         One result per episode, in the order of the episode index.
 
     Raises:
         NonFiniteError: the agent or the simulator produced a value that is not finite.
+        Stopped: as ``should_stop`` asked.
     """
-    policy = _PaddedPolicy(agent, padded_batch, agent_step)
-    if masker is not None and not isinstance(venv, MaskVector):
-        venv = MaskObservation(venv, masker, keep_raw=on_frame is not None, batch_size=padded_batch)
-    results: list[EpisodeResult] = []
-    last = first_episode + episodes
-    for start in range(first_episode, last, venv.num_envs):
-        wave = _Wave(range(start, start + venv.num_envs), last, seed, on_frame)
-        stack: FrameStack | None = None
-        for actions, frames in _play(venv, wave):
-            if stack is None:
-                stack = FrameStack(frame_stack, venv.num_envs, frames.shape[1:])
-                obs = stack.reset(frames, np.ones(venv.num_envs, dtype=bool))
-            else:
-                obs = stack.push(frames)
-            actions[:] = policy.act(obs)
-            _check_finite("action", actions, wave)
-        finished = wave.results()
-        results += finished
-        for result in finished:
-            if on_episode is not None:
-                on_episode(result)
-    return results
+    policy, viewer = _PaddedPolicy(agent, padded_batch, agent_step), _Viewer(masker, padded_batch, on_frame)
+
+    def act(runs: Sequence[_Run], answers: Sequence[Answer]) -> list[np.ndarray]:
+        frames = viewer.look(runs, answers)
+        going = [(run, frame) for run, frame in zip(runs, frames, strict=True) if not run.done]
+        return policy.act([run.stacked(frame, frame_stack) for run, frame in going]) if going else []
+
+    numbers = range(first_episode, first_episode + episodes)
+    results = {result.episode: result for result in finished if result.episode in numbers}
+    missing = [number for number in numbers if number not in results]
+    for run in _play(as_lanes(venv), missing, seed, padded_batch, act, should_stop):
+        results[run.episode] = run.result()
+        if on_episode is not None:
+            on_episode(results[run.episode])
+    return [results[number] for number in numbers]
 
 
-def random_policy_returns(venv: Any, *, episodes: int, seed: int, first_episode: int = 0) -> list[float]:
+def random_policy_returns(
+    venv: Any,
+    *,
+    episodes: int,
+    seed: int,
+    first_episode: int = 0,
+    finished: Mapping[int, float] | None = None,
+    on_episode: Callable[[int, float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[float]:
     """Return the returns of actions drawn uniformly from the action space, one per episode.
 
-    ``venv`` needs no masker: the actions do not look at the frames.
+    Args:
+        venv: as for ``evaluate``.
+        episodes: number of episodes, from ``first_episode`` on.
+        seed: of physics and actions.
+        first_episode: index of the first episode.
+        finished: episode -> return, for episodes that need not be played again.
+        on_episode: called with the index and the return of an episode that has ended.
+        should_stop: as for ``evaluate``.
     """
-    returns: list[float] = []
-    last = first_episode + episodes
-    low, high = venv.single_action_space.low, venv.single_action_space.high
-    for start in range(first_episode, last, venv.num_envs):
-        wave = _Wave(range(start, start + venv.num_envs), last, seed, None)
-        draws = [counter_rng(seed, "random-policy", episode) for episode in wave.episodes]
-        for actions, _ in _play(venv, wave):
-            for row, generator in zip(actions, draws, strict=True):
-                row[:] = generator.uniform(low, high)
-        returns += [result.episode_return for result in wave.results()]
-    return returns
+    lanes = as_lanes(venv)
+    low, high = lanes.single_action_space.low, lanes.single_action_space.high
+    draws: dict[int, np.random.Generator] = {}
+
+    def act(runs: Sequence[_Run], answers: Sequence[Answer]) -> list[np.ndarray]:
+        going = [run.episode for run in runs if not run.done]
+        for episode in going:
+            draws.setdefault(episode, counter_rng(seed, "random-policy", episode))
+        return [draws[episode].uniform(low, high).astype(np.float32) for episode in going]
+
+    numbers = range(first_episode, first_episode + episodes)
+    returns = {number: value for number, value in (finished or {}).items() if number in numbers}
+    missing = [number for number in numbers if number not in returns]
+    for run in _play(lanes, missing, seed, 1, act, should_stop):
+        returns[run.episode] = run.episode_return
+        if on_episode is not None:
+            on_episode(run.episode, run.episode_return)
+    return [returns[number] for number in numbers]
 
 
-def _play(venv: Any, wave: _Wave) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Step ``venv`` until the wave's counted episodes have ended.
+def _play(
+    lanes: Lanes,
+    episodes: Iterable[int],
+    seed: int,
+    batch: int,
+    act: Callable[[Sequence[_Run], Sequence[Answer]], Sequence[np.ndarray]],
+    should_stop: Callable[[], bool] | None,
+) -> Iterator[_Run]:
+    """Play episodes side by side and yield each when it has ended.
 
-    Yields an action array, float32 (N, A), which the caller fills in place before it asks for more, and the
-    current frames, uint8 (N, H, W, 3).
+    Every turn takes ``batch`` answers, or as many as there are environments at work: a batch of that size
+    costs the same however full it is, and the environments outside of it go on meanwhile. ``act`` returns
+    the actions, float32 (A,), of those runs that are not done.
     """
-    venv.set_attr("episode", list(wave.episodes))
-    obs, infos = venv.reset(seed=wave.seeds)
-    wave.see(obs["pixels"], infos)
-    actions = np.zeros((venv.num_envs, *venv.single_action_space.shape), dtype=np.float32)
-    while True:
-        yield actions, obs["pixels"]
-        obs, reward, terminated, truncated, infos = venv.step(actions)
-        _check_finite("reward", reward, wave)
-        done = terminated | truncated
-        wave.step(obs["pixels"], reward, terminated, infos, done)
-        if not wave.running.any():
+    waiting, running = deque(episodes), {}
+
+    def begin(index: int) -> None:
+        if waiting:
+            run = running[index] = _Run(waiting.popleft(), seed)
+            lanes.begin_episode(index, run.episode, run.seed)
+
+    for index in range(lanes.num_envs):
+        begin(index)
+    while running:
+        if should_stop is not None and should_stop():
+            raise Stopped
+        answers = lanes.collect(min(batch, len(running)))
+        runs = [running[answer[0]] for answer in answers]
+        for run, answer in zip(runs, answers, strict=True):
+            run.count(answer)
+            if run.done:
+                del running[answer[0]]
+                begin(answer[0])
+        going = [(run, answer[0]) for run, answer in zip(runs, answers, strict=True) if not run.done]
+        for (run, index), action in zip(going, act(runs, answers), strict=True):
+            run.check_finite("action", action)
+            lanes.send_action(index, action)
+        yield from (run for run in runs if run.done)
+
+
+class _Run:
+    """An episode that is being played."""
+
+    def __init__(self, episode: int, seed: int) -> None:
+        self.episode, self.seed = episode, derive_seed(seed, "evaluation", episode)
+        self.episode_return, self.length = 0.0, 0
+        self.terminated, self.done = False, False
+        self.success: bool | None = None
+        self.quality, self.point_error = MaskQuality(), PointError()
+        self._stack: FrameStack | None = None
+
+    def count(self, answer: Answer) -> None:
+        """Count what the environment answered."""
+        _, _, reward, terminated, truncated, info = answer
+        if reward is None:
             return
-        if done.any():
-            # An environment that is done may not be stepped: it plays on, uncounted, until all are done.
-            venv.reset(seed=wave.seeds, options={"reset_mask": done})
+        self.check_finite("reward", reward)
+        self.episode_return += float(reward)
+        self.length += 1
+        self.terminated, self.done = terminated, terminated or truncated
+        if info.get("success") is not None:
+            self.success = bool(self.success) or bool(info["success"])
+
+    def stacked(self, frame: np.ndarray, number: int) -> np.ndarray:
+        """Put uint8 (H, W, 3) on the stack and return it, uint8 (3 * number, H, W)."""
+        if self._stack is None:
+            self._stack = FrameStack(number, 1, frame.shape)
+            return self._stack.reset(frame[None])[0]
+        return self._stack.push(frame[None])[0]
+
+    def check_finite(self, what: str, values: Any) -> None:
+        """Raise ``NonFiniteError`` unless all numbers are finite."""
+        if not np.isfinite(values).all():
+            raise NonFiniteError(
+                f"The {what} in evaluation episode {self.episode} is not a finite number.",
+                "Use an earlier snapshot; the training that made this one has diverged.",
+            )
+
+    def result(self) -> EpisodeResult:
+        """Return what the episode gave."""
+        return EpisodeResult(
+            episode=self.episode,
+            seed=self.seed,
+            episode_return=self.episode_return,
+            length=self.length,
+            terminated=self.terminated,
+            success=self.success,
+            mask_iou=self.quality.mean("iou"),
+            mask_recall=self.quality.mean("recall"),
+            mask_precision=self.quality.mean("precision"),
+            empty_share=self.quality.empty_share,
+            point_error=self.point_error.mean,
+        )
 
 
-@dataclass
-class _Tally:
-    """What is known of a running episode."""
-
-    episode_return: float = 0.0
-    length: int = 0
-    terminated: bool = False
-    success: bool | None = None
-    quality: MaskQuality = field(default_factory=MaskQuality)
-
-
-class _Wave:
-    """Episodes that run side by side, one per environment; those from ``last`` on are not counted."""
+class _Viewer:
+    """Masks the frames, measures the masks, and shows them to whoever wants to see them."""
 
     def __init__(
-        self, episodes: range, last: int, seed: int, on_frame: Callable[[StepView], None] | None
+        self, masker: ObservationMasker | None, batch: int, on_frame: Callable[[StepView], None] | None
     ) -> None:
-        self.episodes = episodes
-        self.seeds = [derive_seed(seed, "evaluation", episode) for episode in episodes]
-        self.running = np.array([episode < last for episode in episodes])
-        self._counted = self.running.copy()
-        self._tallies = [_Tally() for _ in episodes]
+        self._masking = BatchMasker(masker, batch_size=batch, keep_points=True) if masker else None
         self._on_frame = on_frame
 
-    def see(self, pixels: np.ndarray, infos: dict[str, Any]) -> None:
-        """Measure the masks of the frames uint8 (N, H, W, 3) of all running episodes."""
-        if "mask" not in infos:
-            return
-        for i in map(int, np.flatnonzero(self.running)):
-            tally, mask = self._tallies[i], infos["mask"][i]
-            foreground = _info_of(infos, "foreground", i)
-            tally.quality.add(mask, foreground, _info_of(infos, "mask_empty", i))
+    def look(self, runs: Sequence[_Run], answers: Sequence[Answer]) -> np.ndarray:
+        """Return the masked frames of some runs, uint8 (k, H, W, 3)."""
+        frames = np.stack([answer[1]["pixels"] for answer in answers])
+        if self._masking is None:
+            return frames
+        exact: list[Any] = [answer[-1].get("foreground") for answer in answers]
+        masked, found = self._masking(frames, None if exact[0] is None else np.stack(exact))
+        points = found.get("mask_points")
+        for i, run in enumerate(runs):
+            mask, foreground = found["mask"][i], exact[i]
+            run.quality.add(mask, foreground, bool(found["mask_empty"][i]))
+            run.point_error.add(None if points is None else points[i], answers[i][-1].get("anchors"))
             if self._on_frame is not None:
-                raw = infos["raw_pixels"][i]
-                episode = self.episodes[i]
-                self._on_frame(StepView(episode, tally.length, raw, pixels[i], mask, foreground))
-
-    def step(
-        self,
-        pixels: np.ndarray,
-        reward: np.ndarray,
-        terminated: np.ndarray,
-        infos: dict[str, Any],
-        done: np.ndarray,
-    ) -> None:
-        """Count one agent step of all running episodes, then stop those that are done."""
-        for i in map(int, np.flatnonzero(self.running)):
-            tally = self._tallies[i]
-            tally.episode_return += float(reward[i])
-            tally.length += 1
-            tally.terminated = bool(terminated[i])
-            success = _info_of(infos, "success", i)
-            if success is not None:
-                tally.success = bool(tally.success) or bool(success)
-        self.see(pixels, infos)
-        self.running &= ~done
-
-    def results(self) -> list[EpisodeResult]:
-        """Return the results of the counted episodes."""
-        return [
-            EpisodeResult(
-                episode=self.episodes[i],
-                seed=self.seeds[i],
-                episode_return=tally.episode_return,
-                length=tally.length,
-                terminated=tally.terminated,
-                success=tally.success,
-                mask_iou=tally.quality.mean("iou"),
-                mask_recall=tally.quality.mean("recall"),
-                mask_precision=tally.quality.mean("precision"),
-                empty_share=tally.quality.empty_share,
-            )
-            for i, tally in enumerate(self._tallies)
-            if self._counted[i]
-        ]
+                view = StepView(run.episode, run.length, frames[i], masked[i], mask, foreground)
+                self._on_frame(view)
+        return masked
 
 
 class _PaddedPolicy:
     """Calls the agent with one batch size only; spare rows are black."""
 
     def __init__(self, agent: ActingAgent, batch: int, agent_step: int) -> None:
-        self._agent = agent
-        self._batch = batch
-        self._step = agent_step
+        self._agent, self._batch, self._step = agent, batch, agent_step
 
-    def act(self, obs: np.ndarray) -> np.ndarray:
-        """Return float32 (N, A) for uint8 (N, C, H, W)."""
-        actions = []
-        for begin in range(0, len(obs), self._batch):
-            rows = obs[begin : begin + self._batch]
-            padded = np.zeros((self._batch, *obs.shape[1:]), dtype=obs.dtype)
-            padded[: len(rows)] = rows
-            actions.append(self._agent.act(padded, self._step, eval_mode=True)[: len(rows)])
-        return np.concatenate(actions)
-
-
-def _info_of(infos: dict[str, Any], key: str, index: int) -> Any:
-    """Return ``infos[key][index]``, or None where environment ``index`` did not report it."""
-    if key not in infos:
-        return None
-    reported = infos.get(f"_{key}")
-    if reported is not None and not reported[index]:
-        return None
-    return infos[key][index]
-
-
-def _check_finite(what: str, values: np.ndarray, wave: _Wave) -> None:
-    bad = wave.running & ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
-    if bad.any():
-        episode = wave.episodes[int(np.flatnonzero(bad)[0])]
-        raise NonFiniteError(
-            f"The {what} in evaluation episode {episode} is not a finite number.",
-            "Use an earlier snapshot; the training that made this one has diverged.",
-        )
+    def act(self, observations: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return float32 (A,) for each of at most one batch of uint8 (C, H, W)."""
+        padded = np.zeros((self._batch, *observations[0].shape), dtype=np.uint8)
+        padded[: len(observations)] = observations
+        return list(self._agent.act(padded, self._step, eval_mode=True)[: len(observations)])

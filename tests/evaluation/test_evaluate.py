@@ -1,11 +1,18 @@
 """Episodes, their returns and masks: as played by hand, and independent of the number of environments."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from common.errors import NonFiniteError
 from common.seeding import counter_rng, derive_seed
+from common.stopping import Stopped
 from evaluation import evaluate, random_policy_returns
+from evaluation.lanes import SerialLanes, as_lanes
+from evaluation.localisation import PointError, point_distances
 from evaluation.mask_quality import MaskQuality, frame_quality
 from tests.support.fake_evaluation import SIZE, CountingEnv, LinearAgent, TopMasker, vector_env
 
@@ -184,3 +191,131 @@ def test_quality_without_foreground_is_unknown():
     assert quality.mean("iou") is None and quality.empty_share == 0.0
     quality.add(np.ones((2, 2), bool), None, empty=True)
     assert quality.empty_share == 0.5
+
+
+class AnyOrder(SerialLanes):
+    """Environments that answer in a random order, and count how often each was asked."""
+
+    def __init__(self, venv, seed):
+        super().__init__(venv)
+        self.asked, self._generator = [0] * venv.num_envs, np.random.default_rng(seed)
+
+    def collect(self, count):
+        assert 1 <= count <= len(self._requests)
+        self._generator.shuffle(self._requests)
+        answers = super().collect(count)
+        for answer in answers:
+            self.asked[answer[0]] += 1
+        return answers
+
+
+@pytest.mark.parametrize("padded_batch", [1, 2, 8])
+@pytest.mark.parametrize("num_envs", [1, 4, 5])
+def test_the_order_of_answers_changes_nothing(agent, num_envs, padded_batch):
+    # Five environments, batches of two: some episodes are far ahead of others. Both baselines, too.
+    def length(episode):
+        return 3 + 5 * episode % 7
+
+    options = {"episodes": 7, "seed": 2}
+    fixed = {**options, "agent_step": 0, "masker": TopMasker(4), "padded_batch": padded_batch}
+    expected = evaluate(agent, vector_env(1, length=length), **fixed)
+    for order in range(3):
+        lanes, seen = AnyOrder(vector_env(num_envs, length=length), order), []
+        results = evaluate(agent, lanes, **fixed, on_frame=seen.append)
+        assert results == expected
+        # An environment begins its next episode at once, and none plays without being counted.
+        assert sum(lanes.asked) == sum(result.length + 1 for result in results) == len(seen)
+        for episode in range(7):
+            steps = [view.step for view in seen if view.episode == episode]
+            assert steps == list(range(results[episode].length + 1))
+        random = random_policy_returns(AnyOrder(vector_env(num_envs, length=length), order), **options)
+        assert random == random_policy_returns(vector_env(1, length=length), **options)
+
+
+def test_finished_episodes_are_not_played_again(agent):
+    options = {"episodes": 5, "seed": 0, "agent_step": 0, "masker": TopMasker()}
+    whole = evaluate(agent, vector_env(2), **options)
+    played = []
+    kept = [whole[3], whole[0], dataclasses.replace(whole[1], episode=99)]
+    again = evaluate(agent, vector_env(2), **options, finished=kept, on_episode=played.append)
+    assert again == whole and sorted(result.episode for result in played) == [1, 2, 4]
+
+    returns, ended = random_policy_returns(vector_env(2), episodes=4, seed=1), []
+    finished = {0: returns[0], 2: returns[2], 7: 1.0}
+    rest = random_policy_returns(
+        vector_env(2), episodes=4, seed=1, finished=finished, on_episode=lambda *one: ended.append(one)
+    )
+    assert rest == returns and sorted(ended) == [(1, returns[1]), (3, returns[3])]
+
+
+def test_a_request_to_stop_is_heard_between_steps(agent):
+    ended = []
+    with pytest.raises(Stopped):
+        evaluate(
+            agent,
+            vector_env(2),
+            episodes=9,
+            seed=0,
+            agent_step=0,
+            masker=TopMasker(),
+            on_episode=ended.append,
+            should_stop=lambda: len(ended) >= 3,
+        )
+    assert 3 <= len(ended) <= 4
+    with pytest.raises(Stopped):
+        random_policy_returns(vector_env(1), episodes=1, seed=0, should_stop=lambda: True)
+
+
+def test_without_a_masker_frames_are_as_they_are_and_masks_unknown(agent):
+    (plain,) = evaluate(agent, vector_env(1), episodes=1, seed=0, agent_step=0)
+    (kept,) = evaluate(agent, vector_env(1), episodes=1, seed=0, agent_step=0, masker=TopMasker(SIZE))
+    assert plain.episode_return == kept.episode_return and plain.mask_iou is None
+
+
+def test_what_is_no_vector_environment_is_refused():
+    with pytest.raises(ValueError, match="SyncVectorEnv, got CountingEnv"):
+        as_lanes(CountingEnv())
+
+
+def test_point_errors_are_means_over_the_points_that_can_be_seen(agent):
+    class Pointing(TopMasker):
+        """Puts two points at places that follow from the frame."""
+
+        def mask(self, frames, foreground=None):
+            corner = frames[:, 0, 0, :2].float()
+            self.last_points = torch.stack((corner, corner.flip(1)), 1)
+            return super().mask(frames)
+
+    class Anchored(CountingEnv):
+        """Its first anchor lies 3 right of and 4 below the frame's corner values; the second is hidden at
+        every other step."""
+
+        def _observe(self):
+            obs, info = super()._observe()
+            x, y = obs["pixels"][0, 0, :2].astype(float)
+            second = (y + 1, x) if self._step % 2 else (np.nan, np.nan)
+            info["anchors"] = np.array([(x + 3, y + 4), second], np.float32)
+            return obs, info
+
+    venv = SyncVectorEnv([Anchored] * 2, autoreset_mode=AutoresetMode.DISABLED)
+    options = {"episodes": 3, "seed": 0, "agent_step": 0}
+    for result in evaluate(agent, venv, **options, masker=Pointing()):
+        assert result.length == 7  # eight frames, four of them with the second point
+        assert result.point_error == pytest.approx((8 * 5 + 4 * 1) / 12)
+    assert {r.point_error for r in evaluate(agent, venv, **options, masker=TopMasker())} == {None}
+    assert {r.point_error for r in evaluate(agent, vector_env(2), **options, masker=Pointing())} == {None}
+
+
+def test_point_distances():
+    generator = np.random.default_rng(0)
+    points, anchors = generator.uniform(0, 84, (2, 5, 2))
+    anchors[1] = np.nan
+    found = point_distances(points, anchors)
+    for number in range(5):
+        expected = np.nan if number == 1 else np.hypot(*(points[number] - anchors[number]))
+        np.testing.assert_allclose(found[number], expected)
+    with pytest.raises(ValueError, match="P, 2"):
+        point_distances(points, anchors[:3])
+    nothing = PointError()
+    nothing.add(points, np.full((5, 2), np.nan))
+    assert nothing.mean is None
