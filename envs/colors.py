@@ -16,7 +16,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from common.errors import ConfigError
+from common.seeding import derive_seed
 from envs.renderer import load_mujoco
+from envs.scene import BaseScene
 
 if TYPE_CHECKING:
     import mujoco
@@ -142,7 +144,7 @@ def _find(model: mujoco.MjModel, kind: str, name: str) -> int | None:
     return None if index < 0 else index
 
 
-def _texels(model: mujoco.MjModel, texture: int) -> np.ndarray:
+def texture_texels(model: mujoco.MjModel, texture: int) -> np.ndarray:
     """Return a live view, uint8 (bytes,), of one texture's data."""
     size = int(model.tex_height[texture]) * int(model.tex_width[texture]) * int(model.tex_nchannel[texture])
     start = int(model.tex_adr[texture])
@@ -181,10 +183,10 @@ class Painter:
         wanted = dict(self._originals)
         for name in touched:
             if donor is not None and self._is_common(donor, name):
-                wanted[name] = _texels(donor, _require(donor, name))
+                wanted[name] = texture_texels(donor, _require(donor, name))
         for name, texels in wanted.items():
             texture = _require(model, name)
-            current = _texels(model, texture)
+            current = texture_texels(model, texture)
             if not np.array_equal(current, texels):
                 current[:] = texels
                 renderer.upload_texture(texture)
@@ -204,14 +206,14 @@ class Painter:
         for name in (SKYBOX, GRID):
             texture = _find(model, "mjOBJ_TEXTURE", name)
             if texture is not None:
-                self._originals[name] = _texels(model, texture).copy()
+                self._originals[name] = texture_texels(model, texture).copy()
         agent = _find(model, "mjOBJ_MATERIAL", AGENT_MATERIAL)
         self._original_rgba = None if agent is None else model.mat_rgba[agent].copy()
         self._model, self._palette = model, Palette()
 
     def _is_common(self, donor: mujoco.MjModel, name: str) -> bool:
         """Tell whether the model wears the suite's common texture; a sky of another kind is an error."""
-        size = _texels(donor, _require(donor, name)).size
+        size = texture_texels(donor, _require(donor, name)).size
         if name in self._originals and self._originals[name].size == size:
             return True
         if name == SKYBOX:
@@ -235,7 +237,7 @@ def _require(model: mujoco.MjModel, texture: str) -> int:
     return index
 
 
-class ColorScene:
+class ColorScene(BaseScene):
     """Every episode wears one colour of a table; frames pass unchanged.
 
     Args:
@@ -254,6 +256,24 @@ class ColorScene:
         index = colour_index(self.seed, episode, len(self.entries))
         self._painter.paint(model, renderer, self.entries[index])
 
-    def compose(self, frame: np.ndarray, render_segmentation: object, agent_step: int) -> np.ndarray:
-        """Return ``frame`` as it is: the colours are in the rendered scene already."""
-        return frame
+
+class AgentColorScene(BaseScene):
+    """Every episode gives the agent's main material another colour of a table; nothing else changes.
+
+    RL-ViGen's axis objects_color. In a combination it comes after whatever else paints the agent.
+
+    Args:
+        colors: RGB in [0, 1] each; chosen per episode by ``colour_index`` with a seed of its own, so that
+            the agent's colour is another draw than that of a colour level.
+        seed: of the environment.
+    """
+
+    def __init__(self, colors: tuple[RGB, ...], seed: int) -> None:
+        self.colors = colors
+        self.seed = derive_seed(seed, "level/objects_color")
+
+    def begin_episode(self, model: mujoco.MjModel, renderer: Renderer, episode: int) -> None:
+        """Colour the agent of ``episode``; no upload is needed."""
+        agent = _find(model, "mjOBJ_MATERIAL", AGENT_MATERIAL)
+        if agent is not None:
+            model.mat_rgba[agent] = [*self.colors[colour_index(self.seed, episode, len(self.colors))], 1.0]

@@ -39,6 +39,21 @@ CURES = (
     "(--background-source procedural, in a config background.source=procedural)."
 )
 
+# The 60 training sequences of DAVIS 2017 (Pont-Tuset et al.), in the order of the Distracting Control Suite.
+DAVIS_VIDEOS = tuple(
+    """bear bmx-bumps boat boxing-fisheye breakdance-flare bus car-turn cat-girl classic-car color-run
+    crossing dance-jump dancing disc-jockey dog-agility dog-gooses dogs-scale drift-turn drone elephant
+    flamingo hike hockey horsejump-low kid-football kite-walk koala lady-running lindy-hop longboard lucia
+    mallard-fly mallard-water miami-surf motocross-bumps motorbike night-race paragliding planes-water rallye
+    rhino rollerblade schoolgirls scooter-board scooter-gray sheep skate-park snowboard soccerball stroller
+    stunt surf swing tennis tractor-sand train tuk-tuk upside-down varanus-cage walking""".split()
+)
+DAVIS_CURES = (
+    "Put DAVIS 2017 (480p, TrainVal) there as DAVIS/JPEGImages/480p/NAME/*.jpg, or use generated backgrounds "
+    "instead (--background-source procedural, in a config background.source=procedural)."
+)
+_DAVIS_FOLDERS = ("DAVIS/JPEGImages/480p", "JPEGImages/480p", "480p", ".")
+
 Entry = dict[str, tuple[float, float, float]]
 
 
@@ -90,6 +105,29 @@ def find_clips(difficulty: str, data_dir: str | os.PathLike[str] | None = None) 
     if not clips:
         raise InputError(f"There are no clips in {folder}.", CURES)
     return tuple(sorted(clips, key=_number_then_name))
+
+
+def find_davis(count: int | None, data_dir: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
+    """Return the folders of the first ``count`` training sequences of DAVIS 2017, of all with None.
+
+    They may lie in the data directory as ``DAVIS/JPEGImages/480p``, or the data directory may be any of these
+    folders itself.
+
+    Raises:
+        InputError: some are missing; all such are named.
+    """
+    directory, wanted = data_directory(data_dir), DAVIS_VIDEOS[:count]
+    places = [directory / folder for folder in _DAVIS_FOLDERS]
+    place = next((p for p in places if any((p / name).is_dir() for name in wanted)), None)
+    if place is None:
+        raise InputError(f"The videos of DAVIS 2017 are not in {directory}.", DAVIS_CURES)
+    missing = [name for name in wanted if not (place / name).is_dir()]
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(wanted)} videos of DAVIS 2017 are not in {place}: {', '.join(missing)}.",
+            DAVIS_CURES,
+        )
+    return tuple(place / name for name in wanted)
 
 
 def clip_digests(paths: Iterable[Path]) -> dict[str, str]:

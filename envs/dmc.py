@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from common.seeding import derive_seed
-from envs.pixel_env import PixelEnv
+from envs.pixel_env import PixelEnv, foreground_geoms
 from envs.renderer import explain_missing_opengl, load_mujoco
 from envs.scene import Scene
 from envs.tasks import Task
@@ -64,10 +64,7 @@ class DMCEnv(PixelEnv):
     def foreground_geoms(self) -> np.ndarray:
         """Return bool (number of geoms,): those of bodies that move, and the task's targets."""
         if self._foreground is None:
-            model = self.model
-            moving = model.body_weldid[model.geom_bodyid] != 0
-            targets = [model.geom(i).name.startswith(self._targets) for i in range(model.ngeom)]
-            self._foreground = moving | np.array(targets, bool)
+            self._foreground = foreground_geoms(self.model, self._targets)
         return self._foreground
 
     def _reset_simulation(self, seed: int) -> None:

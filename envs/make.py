@@ -30,7 +30,8 @@ def make_env(
 
     Args:
         task: a name of ``envs.task_names()``, such as ``walker_walk`` or ``cup_catch``.
-        level: ``train``, ``color_easy``, ``color_hard``, ``video_easy`` or ``video_hard``.
+        level: ``train``, ``color_easy``, ``color_hard``, ``video_easy``, ``video_hard``, another name of
+            ``envs.level_names``, or several joined by ``+``: ``video_hard+cam_pos_easy``.
         source: where backgrounds come from: ``dmcgb`` (the benchmark's data) or ``procedural`` (generated).
         data_dir: folder of the benchmark's data; None looks at ``SAMG_DATA`` and the cache.
         seed: with the episode's index it decides physics, colours and clips.
@@ -46,17 +47,19 @@ def make_env(
         a ``gymnasium.Env`` with observations ``{"pixels": uint8 (H, W, 3)}`` and actions float32 in [-1, 1].
 
     Raises:
-        ConfigError: an unknown task, level, source, protocol or key, or an impossible number.
+        ConfigError: an unknown task, level, source, protocol or key, a level that the domain does not
+            support, or an impossible number.
         InputError: the level's data are missing or unreadable.
         DependencyError: rendering does not work on this machine.
     """
     found = find_task(task)
     _require_positive("image_size", image_size)
     _require_positive("action_repeat", action_repeat)
-    from envs.levels import build_scene
+    from envs.levels import build_scene, get_level
 
+    chosen = get_level(level)
     scene = build_scene(
-        level,
+        chosen,
         found.domain,
         source=source,
         data_dir=data_dir,
@@ -72,6 +75,8 @@ def make_env(
         "foreground": foreground,
         "fast_render": fast_render,
     }
+    if chosen.cam_id is not None:
+        options["camera"] = chosen.cam_id
     from envs.dmc import DMCEnv  # the simulator is loaded last: a wrong setting is reported at once
 
     return DMCEnv(found, scene, seed=seed, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -11,6 +12,7 @@ import numpy as np
 
 from common.errors import NonFiniteError
 from common.seeding import derive_seed
+from envs.anchors import Anchor, locate_anchors
 from envs.renderer import Renderer, load_mujoco
 from envs.scene import NullScene, Scene
 
@@ -33,7 +35,9 @@ class PixelEnv(gymnasium.Env, abc.ABC):
 
     Observations are ``{"pixels": uint8 (H, W, 3)}``, RGB in [0, 255]; actions float32 (A,) in [-1, 1]. An
     action is held for ``action_repeat`` control steps, the rewards are summed and one picture is drawn. With
-    ``foreground=True`` every ``info`` holds ``foreground``: bool (H, W), the pixels of what matters.
+    ``foreground=True`` every ``info`` holds ``foreground``: bool (H, W), the pixels of what matters. Where
+    ``anchors`` have been assigned (``envs.anchors``), it holds ``anchors``: float32 (P, 2), (x, y) pixels,
+    NaN for hidden ones.
 
     ``reset(seed=...)`` seeds the physics; without a seed they follow from the environment's seed and the
     episode's index, which counts up by itself unless ``episode`` is assigned before the reset.
@@ -75,6 +79,7 @@ class PixelEnv(gymnasium.Env, abc.ABC):
         self._action_size, self._horizon, self._scene = action_size, horizon, scene or NullScene()
         self._seed, self._camera, self._image_size = seed, camera, image_size
         self._with_foreground, self._fast_render = foreground, fast_render
+        self.anchors: Sequence[Anchor | None] = ()  # where given, `info["anchors"]` says where they are seen
         self._renderer: Renderer | None = None
         self._height_field = np.zeros(0)
         self._episode, self._next_episode = -1, 0
@@ -198,11 +203,15 @@ class PixelEnv(gymnasium.Env, abc.ABC):
                 segmentations.append(self.renderer.render_segmentation(self.data))
             return segmentations[0]
 
+        self._scene.begin_frame(self.data, len(self._actions), self._control_steps)
         frame = self.renderer.render(self.data)
         self._last_frame = self._scene.compose(frame, segmentation, len(self._actions))
         info: dict[str, Any] = {}
         if self._with_foreground:
             info["foreground"] = foreground_mask(segmentation(), self.foreground_geoms())
+        if self.anchors:
+            shown = segmentation()
+            info["anchors"] = locate_anchors(self.anchors, self.model, self.renderer.scene, shown)
         return {"pixels": self._last_frame}, info
 
     def _begin(self, episode: int, seed: int | None) -> None:
@@ -215,6 +224,7 @@ class PixelEnv(gymnasium.Env, abc.ABC):
             self._height_field = np.array(self.model.hfield_data)
             for index in range(self.model.nhfield):
                 renderer.upload_height_field(index)
+        renderer.scene_edits.clear()  # scenes append theirs anew
         self._scene.begin_episode(self.model, renderer, episode)
         # A level may have moved lights or cameras. Nothing that the physics read is computed anew.
         load_mujoco().mj_camlight(self.model, self.data)
@@ -264,3 +274,10 @@ def foreground_mask(segmentation: np.ndarray, geoms: np.ndarray) -> np.ndarray:
     identity, kind = segmentation[..., 0], segmentation[..., 1]
     is_geom = kind == int(types.mjOBJ_GEOM)  # as int: NumPy's integers and enum members do not always compare
     return (is_geom & geoms[np.where(is_geom, identity, 0)]) | (kind == int(types.mjOBJ_SKIN))
+
+
+def foreground_geoms(model: mujoco.MjModel, targets: tuple[str, ...] = ()) -> np.ndarray:
+    """Return bool (number of geoms,): those of bodies that move, and those named as ``targets`` begin."""
+    moving = np.asarray(model.body_weldid[model.geom_bodyid] != 0)
+    named = [model.geom(i).name.startswith(targets) for i in range(model.ngeom)]
+    return moving | np.array(named, bool)

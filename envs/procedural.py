@@ -79,17 +79,19 @@ class ProceduralClips:
     Args:
         difficulty: ``easy`` (10 clips) or ``hard`` (30 clips).
         size: side of the observation in pixels.
+        count: of the clips, only so many; None for all.
     """
 
-    _IN_MEMORY = 32
+    _MEMORY = 80 * 2**20  # bytes that may be kept
 
-    def __init__(self, difficulty: str, size: int) -> None:
+    def __init__(self, difficulty: str, size: int, count: int | None = None) -> None:
         self.difficulty = difficulty
         self.size = size
+        self.count = CLIP_COUNT[difficulty] if count is None else count
         self._clips: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def __len__(self) -> int:
-        return CLIP_COUNT[self.difficulty]
+        return self.count
 
     def clip(self, index: int) -> np.ndarray:
         """Return clip ``index``: uint8 (100, size, size, 3) RGB."""
@@ -97,7 +99,9 @@ class ProceduralClips:
             raise ValueError(f"clip {index} does not exist, there are {len(self)}")
         if index not in self._clips:
             self._clips[index] = make_clip(self.difficulty, index, self.size)
-            if len(self._clips) > self._IN_MEMORY:
+            if sum(clip.nbytes for clip in self._clips.values()) > max(
+                self._MEMORY, self._clips[index].nbytes
+            ):
                 self._clips.popitem(last=False)
         return self._clips[index]
 

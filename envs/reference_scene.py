@@ -108,7 +108,7 @@ def draw_reference(domain: str) -> ReferencePicture:
     env = DMCEnv(find_task(pose.task), foreground=True)
     try:
         env.reset(seed=0)
-        _take_pose(env, pose)
+        take_pose(env, pose)
         observation, info = env.observe()
         bodies = _body_of_each_pixel(env)
         mask = info["foreground"]
@@ -150,7 +150,8 @@ def deepest_pixel(region: np.ndarray) -> tuple[int, int]:
     return int(columns[best]), int(rows[best])
 
 
-def _take_pose(env: DMCEnv, pose: Pose) -> None:
+def take_pose(env: DMCEnv, pose: Pose) -> None:
+    """Put the agent of ``env`` into ``pose``, at rest."""
     model, data = env.model, env.data
     data.qpos[:] = model.qpos0
     data.qvel[:] = 0.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -111,7 +111,9 @@ class Renderer:
     ) -> None:
         self._renderer: mujoco.Renderer | None = None
         self._mujoco = load_mujoco()
-        self._model, self._camera = model, camera
+        self._model, self.camera = model, camera
+        # Called in order with the list of what is drawn (mjvScene) before every drawing, labels included.
+        self.scene_edits: list[Callable[[mujoco.MjvScene], None]] = []
         largest = (model.vis.global_.offheight, model.vis.global_.offwidth)
         if not (0 < height <= largest[0] and 0 < width <= largest[1]):
             raise ConfigError(
@@ -144,19 +146,31 @@ class Renderer:
 
     def render(self, data: mujoco.MjData) -> np.ndarray:
         """Return the picture of ``data``: uint8 (H, W, 3) RGB in [0, 255]."""
-        renderer = self._activate()
-        renderer.update_scene(data, self._camera)
-        return renderer.render()
+        return self._prepare(data).render()
 
     def render_segmentation(self, data: mujoco.MjData) -> np.ndarray:
         """Return what each pixel shows: int32 (H, W, 2), object id and ``mjtObj`` type, -1 for the sky."""
-        renderer = self._activate()
-        renderer.update_scene(data, self._camera)
+        renderer = self._prepare(data)
         renderer.enable_segmentation_rendering()
         try:
             return renderer.render()
         finally:
             renderer.disable_segmentation_rendering()
+
+    def _prepare(self, data: mujoco.MjData) -> mujoco.Renderer:
+        """Collect what is to be drawn and return MuJoCo's renderer."""
+        renderer = self._activate()
+        renderer.update_scene(data, self.camera)
+        for edit in self.scene_edits:
+            edit(renderer.scene)
+        return renderer
+
+    @property
+    def scene(self) -> mujoco.MjvScene:
+        """What was drawn last, edits included: geoms, lights and cameras; the next drawing changes it."""
+        if self._renderer is None:
+            raise ValueError("the renderer has been closed")
+        return self._renderer.scene
 
     def upload_texture(self, texture: int) -> None:
         """Send texture number ``texture`` (``model.tex_data``, edited by the caller) to OpenGL."""

@@ -80,6 +80,11 @@ class Task:
     suite: str = "dmc"
 
 
+def targets_of(domain: str) -> tuple[str, ...]:
+    """Return the name prefixes of a domain's world geoms that count as foreground."""
+    return _TARGETS.get(domain, ())
+
+
 def _table() -> dict[str, Task]:
     names = {domain: [domain] for domain in _SUITE}
     for alias, domain in DOMAIN_ALIASES.items():
@@ -90,7 +95,7 @@ def _table() -> dict[str, Task]:
             domain,
             task,
             camera=_CAMERAS.get(f"{domain}_{task}", _CAMERAS.get(domain, 0)),
-            targets=_TARGETS.get(domain, ()),
+            targets=targets_of(domain),
         )
         for domain, tasks in _SUITE.items()
         for task in tasks.split()

@@ -23,6 +23,7 @@ from common.paths import cache_dir
 from envs.colors import GRID, RGB, Painter, Palette
 from envs.data import CURES, file_digest
 from envs.renderer import load_mujoco
+from envs.scene import BaseScene
 
 if TYPE_CHECKING:
     import mujoco
@@ -33,6 +34,8 @@ GREEN: RGB = (0.2, 0.8, 0.2)
 BLACK: RGB = (0.0, 0.0, 0.0)
 KEYS = ("green", "black", "segmentation")
 SMALLEST_SIDE = 100  # pixels; DMC-GB refuses smaller clips too
+SHORTEST = 2  # frames; a clip of one is a picture that stands still
+TOO_SHORT = f"fewer than {SHORTEST} frames can be decoded"
 _GROUND_NAMES = ("floor", "ground")
 
 logger = logging.getLogger(__name__)
@@ -82,12 +85,7 @@ class VideoFiles:
         self.size = size
         self._cache = cache if cache is not None else cache_dir() / "clips"
         self._open: OrderedDict[int, np.ndarray] = OrderedDict()
-        faults = [f"{p} ({why})" for p in self.paths if (why := self._fault(p)) is not None]
-        if faults:
-            raise InputError(
-                f"{len(faults)} of {len(self.paths)} background clips cannot be used: {'; '.join(faults)}.",
-                f"Replace or remove them. {CURES}",
-            )
+        refuse_faulty(self.paths, self._fault)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -129,8 +127,18 @@ class VideoFiles:
             return clip
 
 
+def refuse_faulty(paths: Sequence[Path], fault: Callable[[Path], str | None]) -> None:
+    """Raise one ``InputError`` that names every path in which ``fault`` finds one."""
+    faults = [f"{path} ({why})" for path in paths if (why := fault(path)) is not None]
+    if faults:
+        raise InputError(
+            f"{len(faults)} of {len(paths)} background clips cannot be used: {'; '.join(faults)}.",
+            f"Replace or remove them. {CURES}",
+        )
+
+
 def clip_fault(path: Path) -> str | None:
-    """Return why a clip cannot be used, or None: it must open, be large enough and give a first frame."""
+    """Return why a clip cannot be used, or None: it must open, be large enough and give two frames."""
     import cv2
 
     if path.stat().st_size == 0:
@@ -140,11 +148,16 @@ def clip_fault(path: Path) -> str | None:
         if not capture.isOpened():
             return "not a video"
         found, frame = capture.read()
+        another = found and all(capture.read()[0] for _ in range(SHORTEST - 1))
     finally:
         capture.release()
     if not found or frame is None:
         return "no frame can be decoded"
-    height, width = frame.shape[:2]
+    return size_fault(frame.shape[1], frame.shape[0]) or (None if another else TOO_SHORT)
+
+
+def size_fault(width: int, height: int) -> str | None:
+    """Return why frames of that size, in pixels, cannot be used, or None."""
     if min(height, width) < SMALLEST_SIDE:
         return f"{width}x{height} pixels, at least {SMALLEST_SIDE}x{SMALLEST_SIDE} needed"
     return None
@@ -235,7 +248,7 @@ def background_pixels(segmentation: np.ndarray, ground: np.ndarray) -> np.ndarra
     return (ids == -1) | floor
 
 
-class VideoScene:
+class VideoScene(BaseScene):
     """Replaces the sky, in ``hard`` the floor too, by the frames of a clip.
 
     Episode ``e`` (from 0) shows clip ``(e + 1) mod N``, whatever the seed, and agent step ``t`` its frame

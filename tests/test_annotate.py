@@ -49,12 +49,12 @@ def test_points_and_parts_lie_on_the_mask(domain):
 
 def test_documented_points_of_walker_hit_torso_and_feet():
     from envs.dmc import DMCEnv
-    from envs.reference_scene import _body_of_each_pixel, _take_pose
+    from envs.reference_scene import _body_of_each_pixel, take_pose
     from envs.tasks import find_task
 
     env = DMCEnv(find_task("walker_walk"))
     env.reset(seed=0)
-    _take_pose(env, POSES["walker"])
+    take_pose(env, POSES["walker"])
     bodies = _body_of_each_pixel(env)
     names = [env.model.body(int(bodies[y, x])).name for x, y in ((40, 24), (23, 68), (68, 57))]
     contacts = env.data.ncon

@@ -6,6 +6,7 @@ import pytest
 import envs
 from common.errors import NonFiniteError
 from envs.dmc import DMCEnv
+from envs.scene import BaseScene
 from envs.tasks import find_task, task_names
 
 
@@ -223,7 +224,7 @@ def test_state_restores_the_moment_bit_by_bit(name, make):
 
 
 def test_scene_edits_and_frames_are_asked_for(make):
-    class Spy:
+    class Spy(BaseScene):
         def __init__(self):
             self.begun, self.steps = [], []
 

@@ -165,13 +165,19 @@ def test_clips_follow_the_episode_and_frames_the_agent_step(stage):
             assert (shown == 50 * ((episode + 1) % 3) + step % 4).all()
 
 
-def test_a_clip_of_one_frame_stands_still(stage, tmp_path):
-    path = flat_video(tmp_path / "video0.mp4", [(200, 40, 40)])
+def test_a_clip_of_one_frame_is_no_video_and_two_repeat(stage, tmp_path):
+    still = flat_video(tmp_path / "video0.mp4", [(200, 40, 40)])
+    with pytest.raises(InputError, match=r"video0.mp4 \(fewer than 2 frames"):
+        VideoFiles([still], 84, tmp_path / "cache")
+    path = flat_video(tmp_path / "video1.mp4", [(200, 40, 40), (20, 200, 40)])
     scene = VideoScene(VideoFiles([path], 84, tmp_path / "cache"), "walker", False, "segmentation")
     scene.begin_episode(stage.model, stage.renderer, 3)
     sky = np.full((84, 84, 2), -1, np.int32)
-    first, later = (scene.compose(np.zeros((84, 84, 3), np.uint8), lambda: sky, t) for t in (0, 77))
+    first, next_one, later = (
+        scene.compose(np.zeros((84, 84, 3), np.uint8), lambda: sky, t) for t in (0, 1, 78)
+    )
     np.testing.assert_array_equal(first, later)
+    assert (first != next_one).any()
     assert abs(first[0, 0].astype(int) - [200, 40, 40]).max() < 12, "channels in the wrong order"
 
 
@@ -236,7 +242,7 @@ def test_all_bad_clips_are_named_at_once_before_any_episode(tmp_path, monkeypatc
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_an_unreadable_clip_is_named(tmp_path):
-    path = flat_video(tmp_path / "video0.mp4", [(1, 2, 3)])
+    path = flat_video(tmp_path / "video0.mp4", [(1, 2, 3)] * 2)
     path.chmod(stat.S_IWUSR)
     with pytest.raises((InputError, PermissionError), match="video0"):
         VideoFiles([path], 84, tmp_path / "cache")
