@@ -13,7 +13,6 @@ import numpy as np
 from common.errors import NonFiniteError
 from common.seeding import derive_seed
 from envs.anchors import Anchor, locate_anchors
-from envs.anchors import Anchor, locate_anchors
 from envs.renderer import Renderer, load_mujoco
 from envs.scene import NullScene, Scene
 
@@ -80,7 +79,6 @@ class PixelEnv(gymnasium.Env, abc.ABC):
         self._action_size, self._horizon, self._scene = action_size, horizon, scene or NullScene()
         self._seed, self._camera, self._image_size = seed, camera, image_size
         self._with_foreground, self._fast_render = foreground, fast_render
-        self.anchors: Sequence[Anchor | None] = ()  # where given, `info["anchors"]` says where they are seen
         self.anchors: Sequence[Anchor | None] = ()  # where given, `info["anchors"]` says where they are seen
         self._renderer: Renderer | None = None
         self._height_field = np.zeros(0)
@@ -211,9 +209,6 @@ class PixelEnv(gymnasium.Env, abc.ABC):
         info: dict[str, Any] = {}
         if self._with_foreground:
             info["foreground"] = foreground_mask(segmentation(), self.foreground_geoms())
-        if self.anchors:
-            shown = segmentation()
-            info["anchors"] = locate_anchors(self.anchors, self.model, self.renderer.scene, shown)
         if self.anchors:
             shown = segmentation()
             info["anchors"] = locate_anchors(self.anchors, self.model, self.renderer.scene, shown)

@@ -172,13 +172,6 @@ class Renderer:
             raise ValueError("the renderer has been closed")
         return self._renderer.scene
 
-    @property
-    def scene(self) -> mujoco.MjvScene:
-        """What was drawn last, edits included: geoms, lights and cameras; the next drawing changes it."""
-        if self._renderer is None:
-            raise ValueError("the renderer has been closed")
-        return self._renderer.scene
-
     def upload_texture(self, texture: int) -> None:
         """Send texture number ``texture`` (``model.tex_data``, edited by the caller) to OpenGL."""
         self._mujoco.mjr_uploadTexture(self._model, self._activate()._mjr_context, texture)
