@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
     needs nothing else), report.md, report.csv (one row per result file), scores.csv (one row per number of
     the tables), report.json, plots/ and pictures/.
 
-    A method is an algorithm with a masker, such as 'drqv2 + tiny'; --label gives everything at or below a path
+    A method is an algorithm with a masker, such as 'drqv2 + tiny'; --label gives what lies at or below a path
     another name. The episodes of a training seed are averaged first; intervals are 95 % intervals of the
     bootstrap over training seeds, stratified by task; where there is one seed they are over its episodes,
     which is marked.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from common.files import write_bytes, write_json
 from evaluation.report.caveats import misleading
 from evaluation.report.curves import Curve, learning_curves
 from evaluation.report.grouping import Section, check_split, make_sections
-from evaluation.report.loading import Entry, Inputs, parse_labels, read_inputs
+from evaluation.report.loading import Entry, Inputs, Picture, parse_labels, read_inputs
 from evaluation.report.pictures import Embedded, embed_pictures
 from evaluation.report.plots import Plot, aggregate_plot, curve_plot, level_plot
 from evaluation.report.published import load_published, published_tables
@@ -147,7 +148,9 @@ def build_report(options: ReportOptions, console: Console | None = None) -> Repo
             chapters.append(_chapter(section, scores, published_tables(scores, figures)))
     curves = learning_curves(inputs.runs)
     pictures, more = _chosen_pictures(inputs, options.pictures)
-    return Report(options, inputs.entries, chapters, curves, curve_plot(curves), pictures, more)
+    return Report(
+        options, inputs.entries, chapters, curves, curve_plot(curves, _order(chapters)), pictures, more
+    )
 
 
 def _chapter(section: Section, scores: Scores, published: list[Table]) -> Chapter:
@@ -166,8 +169,19 @@ def _chapter(section: Section, scores: Scores, published: list[Table]) -> Chapte
     )
 
 
+def _order(chapters: Sequence[Chapter]) -> list[str]:
+    """Return the methods of all tables in their order, so that a colour means one method everywhere."""
+    return list(dict.fromkeys(method for chapter in chapters for method in chapter.scores.methods))
+
+
 def _chosen_pictures(inputs: Inputs, most: int) -> tuple[list[Embedded], int]:
-    chosen = inputs.pictures[:most]
+    # The first of every method and task before the second of any.
+    seen: Counter[str] = Counter()
+    turns: list[tuple[int, int, Picture]] = []
+    for picture in inputs.pictures:
+        turns.append((seen[picture.whose], len(turns), picture))
+        seen[picture.whose] += 1
+    chosen = [picture for *_, picture in sorted(turns, key=lambda turn: turn[:2])][:most]
     return embed_pictures(chosen), len(inputs.pictures) - len(chosen)
 
 

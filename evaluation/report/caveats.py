@@ -18,31 +18,27 @@ def misleading(scores: Scores) -> list[str]:
     if min(seeds) == 1:
         sentences.append(
             "Some methods have one training seed. Trainings that differ in nothing but the seed often "
-            "differ by "
-            "as much as methods do; one seed cannot tell them apart."
+            "differ by as much as methods do; one seed cannot tell them apart."
         )
     if 1 < max(seeds) < 5:
         sentences.append(
-            f"With {span([s for s in seeds if s > 1], 'training seed')} a bootstrap interval is too "
-            "narrow: it "
-            "resamples the few runs that there are."
+            f"With {span([s for s in seeds if s > 1], 'training seed')} a bootstrap interval is too narrow: "
+            "it resamples the few runs that there are."
         )
     if uneven:
         sentences.append(f"Methods were trained for different numbers of decisions on {', '.join(uneven)}.")
     if any(_is_generated(entry.conditions.level_facts, drawn_source(entry)) for entry in entries):
         sentences.append(
             "Some backgrounds are not the published clips or colours: such returns are not those of the "
-            "benchmark "
-            "and can only be compared with each other."
+            "benchmark and can only be compared with each other."
         )
     if "groundtruth" in masker:
         sentences.append(
-            "groundtruth masks with the simulator's own segmentation: what perfect masks would buy, no "
-            "method."
+            "The masker groundtruth is the simulator's own segmentation: what perfect masks would buy."
         )
     if "tiny" in masker:
         sentences.append(
-            "tiny was trained on the simulator's labels of these bodies; it is no foundation model."
+            "The masker tiny was trained on the simulator's labels of these bodies: no foundation model."
         )
     if TRAIN not in scores.section.levels:
         sentences.append("There are no results on the training scene, so no drop from it can be seen.")

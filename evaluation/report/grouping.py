@@ -171,8 +171,8 @@ def make_sections(entries: Sequence[Entry], split: Sequence[str] = ()) -> list[S
     if conflicts:
         raise ConfigError(
             "\n  ".join(["These results do not belong together:", *conflicts.values()]),
-            f"Add --split {' '.join(conflicts)} to keep them apart, name methods yourself with "
-            "--label NAME=PATH, or leave files out.",
+            f"Add --split {' '.join(conflicts)} to keep them apart, name methods yourself with --label "
+            "NAME=PATH, or leave files out.",
         )
     sections = _split_tables(entries, [RULES[name] for name in chosen if RULES[name].splits == "table"])
     for section in sections:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from evaluation.report.pictures import Embedded
 from evaluation.report.plots import Plot
-from evaluation.report.svg import theme_css
+from evaluation.report.svg import Drawing, theme_css
 from evaluation.report.tables import Table, Text, span
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def html_page(report: Report) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="icon" href="data:,">'
-        f"<title>{title}</title><style>\n{theme_css()}{CSS.read_text()}</style></head><body>"
-        f"<header><h1>{title}</h1>{_facts(report)}</header>"
+        f"<title>{title}</title><style>\n{theme_css()}{CSS.read_text()}</style></head><body><header><h1>{title}</h1>{_facts(report)}</header>"
         f'<nav aria-label="Contents"><ul>{contents}</ul></nav><main>{body}</main></body></html>\n'
     )
 
@@ -87,7 +86,7 @@ def _chapter(chapter: Chapter) -> list[tuple[str, str]]:
     if chapter.quality:
         parts.append(("Mask quality", html_table(chapter.quality)))
     if chapter.published:
-        parts.append(("Published figures", "".join(map(html_table, chapter.published))))
+        parts.append(("Published figures", "".join(map(_titled, chapter.published))))
     parts.append(("Methods", html_table(chapter.methods)))
     if chapter.caveats:
         items = "".join(f"<li>{escape(text)}</li>" for text in chapter.caveats)
@@ -108,9 +107,8 @@ def html_table(table: Table) -> str:
             rows.append(
                 f'<tr class="group"><th colspan="{len(table.header)}"><span>{escape(title)}</span></th></tr>'
             )
-        kind = ' class="first"' if index in table.groups and not title else ""
         cells = "".join(_cell("td", cell, i < table.labels) for i, cell in enumerate(row))
-        rows.append(f"<tr{kind}>{cells}</tr>")
+        rows.append(f"<tr>{cells}</tr>")
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in table.notes)
     return (
         f'<figure class="table"><figcaption>{escape(table.caption)}</figcaption>'
@@ -122,6 +120,7 @@ def html_table(table: Table) -> str:
 def _cell(tag: str, cell: Text, is_label: bool) -> str:
     text = escape(cell.text)
     inner = f"<strong>{text}</strong>" if cell.strong else text
+    inner += f" <small>{escape(cell.detail)}</small>" if cell.detail else ""
     return f'<{tag} class="{"label" if is_label else "number"}">{inner}</{tag}>'
 
 
@@ -137,8 +136,6 @@ def _plot(plot: Plot) -> str:
 
 
 def _swatch(series: int) -> str:
-    from evaluation.report.svg import Drawing
-
     drawing = Drawing(14, 14, "")
     drawing.marker(7, 7, series)
     return drawing.inline().replace('role="img" aria-label=""', 'aria-hidden="true"')

@@ -69,10 +69,12 @@ class Picture:
 
     Attributes:
         path: PNG file.
-        caption: whose it is.
+        whose: task and method.
+        caption: for readers.
     """
 
     path: Path
+    whose: str
     caption: str
 
 
@@ -234,4 +236,8 @@ def _pictures(folder: Path, entries: Sequence[Entry]) -> list[Picture]:
     """Return the PNG files of a folder that holds results, captioned with whose they are."""
     here = [entry for entry in entries if entry.path.parent == folder]
     whose = ", ".join(dict.fromkeys(f"{entry.conditions.task}, {entry.method}" for entry in here))
-    return [Picture(path, f"{whose}: {path.stem}" if whose else path.stem) for path in _files(folder, ".png")]
+    seeds = sorted({entry.conditions.train_seed for entry in here})
+    words = [whose, f"training seed {', '.join(map(str, seeds))}"] if here else []
+    return [
+        Picture(path, whose or str(folder), ", ".join([*words, path.stem])) for path in _files(folder, ".png")
+    ]

@@ -33,11 +33,15 @@ def markdown_page(report: Report) -> str:
 def _chapter(chapter: Chapter, plots: list[str]) -> list[str]:
     title = f" ({chapter.section.title})" if chapter.section.title else ""
     lines = [f"## Returns{title}", ""]
+    levels, *others = [
+        [f"![{plot.title}](plots/{name}.svg)", "", plot.caption, ""]
+        for name, plot in zip(plots, chapter.plots, strict=True)
+    ]
+    lines += levels
     for table in chapter.returns:
-        lines += [*_section(table, 3)]
-    for name, plot in zip(plots, chapter.plots, strict=True):
-        lines += [f"![{plot.title}](plots/{name}.svg)", "", plot.caption, ""]
-    lines += _section(chapter.over_tasks, 2)
+        lines += _section(table, 3)
+    lines += [f"## {chapter.over_tasks.title}", "", *(line for plot in others for line in plot)]
+    lines += _body(chapter.over_tasks)
     lines += ["## Statistics", ""]
     for table in chapter.statistics:
         lines += _section(table, 3)
@@ -49,11 +53,12 @@ def _chapter(chapter: Chapter, plots: list[str]) -> list[str]:
 
 
 def _section(table: Table, depth: int) -> list[str]:
-    return [f"{'#' * depth} {table.title}", "", table.caption, "", markdown_table(table), "", *_notes(table)]
+    return [f"{'#' * depth} {table.title}", "", *_body(table)]
 
 
-def _notes(table: Table) -> list[str]:
-    return [line for note in table.notes for line in (note, "")]
+def _body(table: Table) -> list[str]:
+    notes = [line for note in table.notes for line in (note, "")]
+    return [table.caption, "", markdown_table(table), "", *notes]
 
 
 def markdown_table(table: Table) -> str:
@@ -73,4 +78,5 @@ def _row(cells: list[str]) -> str:
 
 def _cell(cell: Text) -> str:
     text = cell.text.replace("|", "\\|")
-    return f"**{text}**" if cell.strong else text
+    text = f"**{text}**" if cell.strong else text
+    return f"{text} {cell.detail}".rstrip()

@@ -83,7 +83,7 @@ def level_panel(
     drawing.text(0, 13, title, "title")
     for mark in marks:
         drawing.line(x(mark), TOP - 4, x(mark), bottom, "axis" if mark == 0 and bars else "grid")
-        drawing.text(x(mark), bottom + 15, _tick(mark, marks), "small", "middle")
+        drawing.text(x(mark), bottom + 15, _tick(mark, marks, form), "small", "middle")
     drawing.text((left + WIDTH - RIGHT) / 2, bottom + 33, axis, "small", "middle")
     for index, (name, row) in enumerate(rows):
         top = TOP + group * index + 5
@@ -105,6 +105,8 @@ def _draw_estimate(
         start, end = sorted((x(0.0), x(e.value)))
         drawing.bar(start, y - BAND / 2 + 1, end - start, BAND - 2, f"fill {colour}", tip)
     if math.isfinite(e.low) and math.isfinite(e.high):
+        if bars:
+            drawing.line(x(e.low), y, x(e.high), y, "halo")
         drawing.line(x(e.low), y, x(e.high), y, "over" if bars else f"whisker {colour}")
     if not bars:
         drawing.marker(x(e.value), y, series, tip)
@@ -121,7 +123,9 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
     return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
-def _tick(value: float, marks: Sequence[float]) -> str:
+def _tick(value: float, marks: Sequence[float], form: str = "") -> str:
+    if form.endswith("%"):
+        return number(value + 0.0, "+.0%" if value else ".0%")
     step = marks[1] - marks[0]
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     digits += round(step * 10**digits, 6) % 1 > 0  # such as steps of 0.25
@@ -153,8 +157,7 @@ def aggregate_plot(scores: Scores) -> Plot | None:
             panels.append(level_panel(title, axis, rows, scores.methods, form, None, False, zero))
     caption = (
         f"Over {len(scores.section.tasks)} tasks, returns divided by 1,000; lines are 95 % stratified "
-        "bootstrap "
-        f"intervals. {conditions_sentence(scores)}"
+        f"bootstrap intervals. {conditions_sentence(scores)}"
     )
     return Plot("aggregates", "Over all tasks", caption, panels, scores.methods)
 
@@ -182,8 +185,7 @@ def level_plot(scores: Scores) -> Plot:
         )
     caption = (
         "Mean episode return; lines are 95 % bootstrap intervals, over training seeds, or over episodes "
-        "where there "
-        f"is one seed. {conditions_sentence(scores)}"
+        f"where there is one seed. {conditions_sentence(scores)}"
     )
     dashed = "uniform random actions" if any_random else ""
     return Plot("levels", "Return per level", caption, panels, scores.methods, dashed)
@@ -195,11 +197,11 @@ def _random_mean(scores: Scores, task: str) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def curve_plot(curves: Sequence[Curve]) -> Plot | None:
-    """Return one panel of learning curves per task."""
+def curve_plot(curves: Sequence[Curve], order: Sequence[str] = ()) -> Plot | None:
+    """Return one panel of learning curves per task; methods of ``order`` come first and in that order."""
     if not curves:
         return None
-    series = sorted({curve.method for curve in curves})
+    series = list(dict.fromkeys([*order, *sorted(curve.method for curve in curves)]))
     panels = []
     for task in dict.fromkeys(curve.task for curve in curves):
         panels.append(_curve_panel(task, [curve for curve in curves if curve.task == task], series))
@@ -218,8 +220,8 @@ def _curve_caption(curves: Sequence[Curve]) -> str:
     return (
         f"Episode return of {' or '.join(texts[kind] for kind in sorted(kinds))}, mean over "
         f"{min(seeds)}{'' if min(seeds) == max(seeds) else f' to {max(seeds)}'} training "
-        f"seed{'' if max(seeds) == 1 else 's'}{spread}. One decision is "
-        f"{' or '.join(map(str, repeats))} simulator frame{'' if repeats == [1] else 's'}."
+        f"seed{'' if max(seeds) == 1 else 's'}{spread}. One decision is {' or '.join(map(str, repeats))} "
+        f"simulator frame{'' if repeats == [1] else 's'}."
     )
 
 
@@ -227,10 +229,14 @@ def _curve_panel(task: str, curves: Sequence[Curve], series: Sequence[str]) -> D
     left, bottom = 46.0, TOP + CURVE_HEIGHT
     drawing = Drawing(WIDTH, bottom + AXIS, f"learning curves of {task}")
     top_value = max(float((c.mean + c.std).max()) for c in curves)
-    low_value = min(0.0, *(float((c.mean - c.std).min()) for c in curves))
-    across = ticks(0, max(int(c.steps[-1]) for c in curves), 4)
+    low_value = min(0.0, *(float(c.mean.min()) for c in curves))
+    low_value = (
+        low_value if low_value < -0.05 * top_value else 0.0
+    )  # an evaluation's few episodes, not a drop
+    last = max(int(c.steps[-1]) for c in curves)
+    across = [mark for mark in ticks(0, last, 4) if mark <= last]
     up = ticks(low_value, max(top_value, low_value + 1), 5)
-    x, y = _scale(across[0], across[-1], left, WIDTH - RIGHT - 8), _scale(up[0], up[-1], bottom, TOP)
+    x, y = _scale(0, last, left, WIDTH - RIGHT - 8), _scale(up[0], up[-1], bottom, TOP)
     drawing.text(0, 13, task, "title")
     for mark in up:
         drawing.line(left, y(mark), WIDTH - RIGHT - 8, y(mark), "grid")

@@ -15,11 +15,10 @@ from evaluation.report.tables import ABSENT, Table, Text, number, plain, span
 
 DATA = Path(__file__).parent / "published.json"
 FRAMES_TRAP = (
-    "Budgets are counted differently. The benchmark's code calls 500,000 agent decisions '500k frames' "
-    "(at action "
-    "repeat 4, 8 on cartpole and 2 on finger: 1 to 4 million simulator frames); DrQ-v2 and SAM-G count "
-    "simulator "
-    "frames, so that their '500k frames' at action repeat 2 are 250,000 decisions. Compare decisions."
+    "Budgets are counted differently. The benchmark's code calls 500,000 agent decisions '500k frames' (at "
+    "action repeat 4, 8 on cartpole and 2 on finger: 1 to 4 million simulator frames); DrQ-v2 and SAM-G "
+    "count simulator frames, so that their '500k frames' at action repeat 2 are 250,000 decisions. Compare "
+    "decisions."
 )
 
 
@@ -31,7 +30,7 @@ class Source:
         name: short key.
         citation: publication and table.
         seeds: training seeds; None where not found.
-        stated_budget: the training budget in the publication's own words.
+        stated_budget: the training budget in the publication's own words; None where not found.
         decisions: agent decisions, where the publication's code was checked.
         action_repeat: simulator steps per decision by domain, ``default`` for the others; None where unknown.
         note: what a reader must know.
@@ -40,7 +39,7 @@ class Source:
     name: str
     citation: str
     seeds: int | None
-    stated_budget: str
+    stated_budget: str | None
     decisions: int | None
     action_repeat: Mapping[str, int] | None
     note: str
@@ -106,15 +105,14 @@ def _table(scores: Scores, level: str, tasks: Sequence[str], theirs: Sequence[Fi
     notes = [f"[{index}] {_source_note(sources[name])}" for name, index in order.items()]
     caption = (
         f"Level {level.replace('_', ' ')}: episode return, mean ± std. Figures beneath the second heading "
-        "are "
-        "others', copied from the sources named, and enter no other number of this report."
+        "are others', copied from the sources named, and enter no other number of this report."
     )
     if differences := _differences(scores, level):
         caption += f" Ours are not of the published benchmark: {differences}."
     header = ["method", *tasks, "decisions", "frames", "seeds", "source"]
     groups = {0: "This report", len(ours): "Published by others"}
     return Table(
-        f"Published figures: {level.replace('_', ' ')}",
+        level.replace("_", " "),
         caption,
         header,
         rows,
@@ -145,7 +143,8 @@ def _their_row(figures: Figures, tasks: Sequence[str], order: Mapping[str, int])
     source = figures.source
     cells = [_return(figures.returns.get(task)) for task in tasks]
     frames = [f for task in tasks if task in figures.returns and (f := source.frames(task)) is not None]
-    decisions = f"“{source.stated_budget}”" if source.decisions is None else f"{source.decisions:,}"
+    stated = f"“{source.stated_budget}”" if source.stated_budget else ABSENT
+    decisions = stated if source.decisions is None else f"{source.decisions:,}"
     known = [decisions, span(frames) if frames else ABSENT, str(source.seeds or ABSENT)]
     return plain([figures.method, *cells, *known, f"[{order[source.name]}]"])
 
@@ -159,7 +158,8 @@ def _return(value: tuple[float, float | None] | None) -> str:
 
 def _source_note(source: Source) -> str:
     seeds = f"{source.seeds} seeds" if source.seeds else "number of seeds not found"
-    return f"{source.citation}; {seeds}; budget stated: {source.stated_budget}. {source.note}".strip()
+    budget = f"budget stated: {source.stated_budget}" if source.stated_budget else "budget not found"
+    return f"{source.citation}; {seeds}; {budget}. {source.note}".strip()
 
 
 def _differences(scores: Scores, level: str) -> str:

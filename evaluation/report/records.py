@@ -153,7 +153,7 @@ def record(report: Report) -> Row:
 
 
 def _table(table: Any) -> Row:
-    rows = [[cell.text for cell in row] for row in table.rows]
+    rows = [[f"{cell.text} {cell.detail}".rstrip() for cell in row] for row in table.rows]
     groups = {str(index): title for index, title in table.groups.items() if title}
     return {
         "title": table.title,

@@ -6,6 +6,7 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from evaluation.statistics import (
 
 MAX_RETURN = 1000.0  # of a DeepMind Control episode: 1,000 simulator steps with rewards in [0, 1]
 TRAIN = "train"
+MASKER_ORDER = {"none": 0, "groundtruth": 2}  # all others between
 QUALITIES = ("mask_iou", "mask_recall", "mask_precision", "empty_share", "point_error")
 Samples = list[np.ndarray]
 
@@ -190,8 +192,14 @@ def group_cells(section: Section) -> dict[tuple[str, str, str], Cell]:
 
 
 def order_methods(section: Section, baseline: str | None) -> list[str]:
-    """Return the section's methods by name, the baseline first."""
-    return sorted({entry.method for entry in section.entries}, key=lambda name: (name != baseline, name))
+    """Return the section's methods: the baseline first, then by algorithm, true masks last."""
+
+    def key(entry: Entry) -> tuple[Any, ...]:
+        c = entry.conditions
+        variant = str(c.masker.get("variant"))
+        return entry.method != baseline, c.algorithm, MASKER_ORDER.get(variant, 1), entry.method
+
+    return list(dict.fromkeys(entry.method for entry in sorted(section.entries, key=key)))
 
 
 def check_baseline(sections: Sequence[Section], baseline: str | None) -> None:

@@ -28,6 +28,7 @@ RULES = """
 .plot .line { fill: none; stroke: var(--c); stroke-width: 2; stroke-linejoin: round; }
 .plot .whisker { stroke: var(--c); stroke-width: 2; stroke-linecap: round; }
 .plot .over { stroke: var(--ink); stroke-width: 1.3; }
+.plot .halo { stroke: var(--ground); stroke-width: 4; opacity: .75; }
 """
 
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from evaluation.report.grouping import drawn_source
-from evaluation.report.scores import QUALITIES, Estimate, Score, Scores
+from evaluation.report.scores import QUALITIES, Cell, Estimate, Score, Scores
 
 ABSENT = "–"
 ONE_RUN = "†"
+BUDGET = ("agent_steps", "frames", "action_repeat")
 
 
 @dataclass(frozen=True)
 class Text:
-    """Content of a cell: ``text``, and whether it stands out."""
+    """Content of a cell: ``text``, whether it stands out, and what belongs to it in smaller print."""
 
     text: str
     strong: bool = False
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,16 @@ def interval(estimate: Estimate | None, form: str = ".1f") -> str:
     return f"{number(estimate.value, form)} [{number(estimate.low, form)}, {number(estimate.high, form)}]"
 
 
-def plain(cells: Sequence[str]) -> list[Text]:
-    """Return cells of which none stands out."""
-    return [Text(cell) for cell in cells]
+def estimate_cell(estimate: Estimate | None, form: str = ".1f") -> Text:
+    """Return a number with its interval in smaller print."""
+    whole = interval(estimate, form)
+    value, _, ends = whole.partition(" ")
+    return Text(value, detail=ends)
+
+
+def plain(cells: Sequence[str | Text]) -> list[Text]:
+    """Return cells of which none stands out, unless it is a ``Text`` that does."""
+    return [cell if isinstance(cell, Text) else Text(cell) for cell in cells]
 
 
 def span(values: Sequence[int], unit: str = "") -> str:
@@ -81,8 +90,8 @@ def conditions_sentence(scores: Scores, tasks: Sequence[str] | None = None) -> s
     return (
         f"Protocol {' and '.join(protocols)}{drawn}; "
         f"{span([len(cell.runs) for cell in chosen], 'training seed')}, "
-        f"{span([entry.result.episodes for entry in entries], 'episode')} per seed and level; "
-        f"trained for {trained}{more}."
+        f"{span([entry.result.episodes for entry in entries], 'episode')} per seed and level; trained for "
+        f"{trained}{more}."
     )
 
 
@@ -105,8 +114,7 @@ def returns_tables(scores: Scores) -> list[Table]:
         rows += [random] if random else []
         caption = (
             "Episode return, mean ± standard deviation over training seeds (episodes of a seed averaged "
-            "first). "
-            f"{conditions_sentence(scores, [task])}"
+            f"first). {conditions_sentence(scores, [task])}"
         )
         notes = _one_run_note(scores, [task])
         if len(methods) > 1:
@@ -152,65 +160,67 @@ def _one_run_note(scores: Scores, tasks: Sequence[str]) -> list[str]:
     if all(s.cell.over_runs for s in scores.cells if s.cell.task in tasks):
         return []
     return [
-        f"{ONE_RUN} One training seed only: spread and interval are over its episodes and say nothing "
-        "about what "
-        "another training seed would give."
+        f"{ONE_RUN} One training seed only: spread and interval are over its episodes and say nothing about "
+        "what another training seed would give."
     ]
 
 
 def statistics_table(scores: Scores, task: str) -> Table:
     """Return the long table of a task: everything that is computed per level and method."""
-    header = ["level", "method", "mean ± std", "mean, 95 %", "IQM, 95 %", "optimality gap, 95 %"]
-    header += [f"change against {scores.baseline}"] if scores.baseline else []
-    header += ["change from train", "seeds", "episodes"]
-    rows = []
+    header = ["method", "mean ± std", "mean", "IQM", "optimality gap"]
+    header += ["vs baseline"] if scores.baseline else []
+    header += ["vs train", "seeds", "episodes"]
+    rows, levels = [], []
     for score in (s for s in scores.cells if s.cell.task == task):
         cell = score.cell
-        cells = [
-            _spaced(cell.level),
-            cell.method,
-            _mean_std(score),
-            interval(score.mean),
-            interval(score.iqm),
-            interval(score.gap, ".3f"),
-        ]
-        cells += [interval(score.change, "+.1%")] if scores.baseline else []
-        cells += [number(score.drop, "+.1%"), str(len(cell.runs)), str(cell.episodes)]
-        rows.append(plain(cells))
+        cells: list[str | Text] = [cell.method, _mean_std(score), estimate_cell(score.mean)]
+        cells += [estimate_cell(score.iqm), estimate_cell(score.gap, ".3f")]
+        cells += [estimate_cell(score.change, "+.1%")] if scores.baseline else []
+        rows.append(plain([*cells, number(score.drop, "+.1%"), str(len(cell.runs)), str(cell.episodes)]))
+        levels.append(_spaced(cell.level))
+    few = any(cell.over_runs and len(cell.runs) < 4 for cell in _cells(scores, task))
     caption = (
-        "IQM: mean of the middle half. Optimality gap: mean distance below a return of 1,000, as a share "
-        "of it. "
-        f"Intervals: stratified bootstrap. {conditions_sentence(scores, [task])}"
+        "In brackets 95 % intervals of the bootstrap. IQM: mean of the middle "
+        f"half{', which of fewer than four runs is the mean' if few else ''}. Optimality gap: mean distance "
+        f"below a return of 1,000, as a share of it.{_baseline_sentence(scores)} vs train: change of the "
+        f"mean from the training scene. {conditions_sentence(scores, [task])}"
     )
-    return Table(task, caption, header, rows, 2, _groups(rows), _one_run_note(scores, [task]))
+    return Table(task, caption, header, rows, 1, _groups(levels), _one_run_note(scores, [task]))
 
 
-def _groups(rows: Sequence[Sequence[Text]]) -> dict[int, str]:
-    """Return where the first column changes; an empty title draws a line only."""
-    return {i: "" for i in range(1, len(rows)) if rows[i][0].text != rows[i - 1][0].text}
+def _cells(scores: Scores, task: str) -> list[Cell]:
+    return [score.cell for score in scores.cells if score.cell.task == task]
+
+
+def _baseline_sentence(scores: Scores) -> str:
+    return f" vs baseline: change of the mean against {scores.baseline}." if scores.baseline else ""
+
+
+def _groups(names: Sequence[str]) -> dict[int, str]:
+    """Return where a new name begins."""
+    return {i: name for i, name in enumerate(names) if i == 0 or name != names[i - 1]}
 
 
 def aggregate_table(scores: Scores) -> Table:
     """Return the table over tasks: level and method."""
-    header = ["level", "method", "IQM", "mean", "optimality gap", "mean rank"]
-    versus = scores.baseline
-    header += [f"change of the mean against {versus}", f"P(better than {versus})"] if versus else []
+    header = ["method", "IQM", "mean", "optimality gap", "mean rank"]
+    header += ["vs baseline", "P(better)"] if scores.baseline else []
     header += ["tasks", "seeds"]
     rows = []
     for a in scores.aggregates:
-        mark = "" if a.over_runs else f" {ONE_RUN}"
-        cells = [_spaced(a.level), a.method + mark]
-        cells += [
-            interval(a.iqm, ".3f"),
-            interval(a.mean, ".3f"),
-            interval(a.gap, ".3f"),
-            number(a.rank, ".2f"),
-        ]
-        cells += [interval(a.change, "+.1%"), interval(a.chance, ".2f")] if versus else []
+        cells: list[str | Text] = [a.method + ("" if a.over_runs else f" {ONE_RUN}")]
+        cells += [estimate_cell(e, ".3f") for e in (a.iqm, a.mean, a.gap)]
+        cells += [number(a.rank, ".2f")]
+        cells += [estimate_cell(a.change, "+.1%"), estimate_cell(a.chance, ".2f")] if scores.baseline else []
         rows.append(plain([*cells, str(len(a.tasks)), span(a.runs)]))
+    better = (
+        " P(better): chance that a run is better than a run of it on the same task."
+        if scores.baseline
+        else ""
+    )
     caption = (
-        f"Returns divided by 1,000, over {_task_list(scores)}; 95 % intervals of the bootstrap stratified "
-        "by task. "
+        f"Returns divided by 1,000, over {_task_list(scores)}; in brackets 95 % intervals of the bootstrap "
+        f"over training seeds, stratified by task.{_baseline_sentence(scores)}{better} "
         f"{conditions_sentence(scores)}"
     )
     notes = [
@@ -220,10 +230,10 @@ def aggregate_table(scores: Scores) -> Table:
     if any(not a.over_runs for a in scores.aggregates):
         notes.append(
             f"{ONE_RUN} A task has one training seed: scores are single episodes, and the interval says "
-            "nothing "
-            "about other training seeds."
+            "nothing about other training seeds."
         )
-    return Table("Over all tasks", caption, header, rows, 2, _groups(rows), notes)
+    levels = [_spaced(a.level) for a in scores.aggregates]
+    return Table("Over all tasks", caption, header, rows, 1, _groups(levels), notes)
 
 
 def _task_list(scores: Scores) -> str:
@@ -233,43 +243,31 @@ def _task_list(scores: Scores) -> str:
 
 def quality_table(scores: Scores) -> Table | None:
     """Return how good the masks were, or None where no method masks."""
-    header = ["task", "level", "method", "IoU", "recall", "precision", "empty masks", "point error (px)"]
+    header = ["method", "IoU", "recall", "precision", "empty masks", "point error (px)"]
     forms = dict(zip(QUALITIES, (".3f", ".3f", ".3f", ".2%", ".1f"), strict=True))
-    rows = []
+    rows, groups = [], []
     for score in scores.cells:
         cell = score.cell
         if all(entry.conditions.masker.get("variant") == "none" for entry in cell.entries):
             continue
         values = [number(cell.average(name), form) for name, form in forms.items()]
-        rows.append(plain([cell.task, _spaced(cell.level), cell.method, *values]))
+        rows.append(plain([cell.method, *values]))
+        groups.append(f"{cell.task}, {_spaced(cell.level)}")
     if not rows:
         return None
     caption = (
-        "Means over frames, then episodes, then training seeds, against the simulator's own "
-        "segmentation. Recall: "
-        "share of the foreground that is kept; precision: share of the mask that is foreground; empty: "
-        "frames in "
-        "which the masker found nothing; point error: distance of the positive points from the body "
-        "points that "
-        f"the reference's points lie on. {conditions_sentence(scores)}"
+        "Means over frames, then episodes, then training seeds, against the simulator's own segmentation. "
+        "Recall: share of the foreground that is kept; precision: share of the mask that is foreground; "
+        "empty: frames in which the masker found nothing; point error: distance of the positive points from "
+        f"the body points that the reference's points lie on. {conditions_sentence(scores)}"
     )
-    return Table("Mask quality", caption, header, rows, 3, _groups(rows))
+    return Table("Mask quality", caption, header, rows, 1, _groups(groups))
 
 
 def methods_table(scores: Scores) -> Table:
     """Return what each method was: budget, seeds, masker and where it came from."""
-    header = [
-        "task",
-        "method",
-        "decisions",
-        "frames",
-        "repeat",
-        "updates",
-        "seeds",
-        "evaluation seeds",
-        "masker",
-    ]
-    rows = []
+    header = ["method", "decisions", "frames", "repeat", "updates", "seeds", "evaluation seeds", "masker"]
+    rows, groups = [], []
     for task in scores.section.tasks:
         for method in scores.methods:
             cells = [s.cell for s in scores.cells if (s.cell.task, s.cell.method) == (task, method)]
@@ -277,24 +275,18 @@ def methods_table(scores: Scores) -> Table:
             if not conditions:
                 continue
             updates = [c.updates for c in conditions if c.updates is not None]
-            columns: list[tuple[Callable[..., int], bool]] = [
-                (lambda c: c.agent_steps, True),
-                (lambda c: c.frames, True),
-                (lambda c: c.action_repeat, True),
-            ]
-            numbers = [span([get(c) for c in conditions]) for get, _ in columns]
-            seeds = sorted({c.train_seed for c in conditions})
-            used = sorted({str(c.masker.get("fingerprint"))[:12] for c in conditions})
-            words = [span(updates) if updates else ABSENT, _listed(seeds)]
-            words += [_listed(sorted({c.seed for c in conditions})), ", ".join(used)]
-            rows.append(plain([task, method, *numbers, *words]))
+            numbers = [span([getattr(c, name) for c in conditions]) for name in BUDGET]
+            seeds = [_listed({getattr(c, name) for c in conditions}) for name in ("train_seed", "seed")]
+            used = _listed({str(c.masker.get("fingerprint"))[:12] for c in conditions})
+            rows.append(plain([method, *numbers, span(updates) if updates else ABSENT, *seeds, used]))
+            groups.append(task)
     caption = (
         "What was evaluated. Decisions are actions of the agent, frames are simulator steps (decisions "
-        "times action "
-        "repeat); masker: the first digits of its fingerprint, which covers weights, reference and method."
+        "times action repeat); masker: the first digits of its fingerprint, which covers weights, reference "
+        "and method."
     )
-    return Table("Methods", caption, header, rows, 2, _groups(rows))
+    return Table("Methods", caption, header, rows, 1, _groups(groups))
 
 
-def _listed(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values))
+def _listed(values: Iterable[int | str]) -> str:
+    return ", ".join(map(str, sorted(values)))  # type: ignore[type-var]

@@ -1,4 +1,4 @@
-"""Result files and run directories as an evaluation and a training would leave them, with invented numbers."""
+"""Result files and run directories as evaluation and training would leave them, with invented numbers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def level_facts(level: str, source: str = "dmcgb") -> dict[str, Any]:
 
 
 def conditions(masker: str = "tiny", **changes: Any) -> Conditions:
-    """Return plausible conditions; ``masker`` may also be given as ``training`` for another one in training."""
+    """Return plausible conditions; ``training`` names another masker of training."""
     trained = changes.pop("training", masker)
     task, level = changes.get("task", TASKS[0]), changes.get("level", "train")
     source = changes.get("source", "dmcgb")
