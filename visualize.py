@@ -1,96 +1,119 @@
-"""Draw what a masker makes of a task's frames; see ``--help``."""
+"""Draw what a masker makes of a task's frames, or of your own; see ``--help``."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from common.errors import run_script
 
+if TYPE_CHECKING:
+    from common.masking import ObservationMasker
+    from evaluation.run_directory import RunDirectory
+
 
 def main(argv: Sequence[str]) -> None:
-    """Draw frames of a task with similarity map, point prompts, mask, and what the agent would see.
+    """Draw frames with similarity map, points, the masks of all passes, and what the agent would see.
 
     python visualize.py --task_name walker_walk --level video_hard --background_source procedural
+    python visualize.py --model_dir RUN --level color_hard
+    python visualize.py --images DIR --original_image robot.png --masked_image robot_mask.png
 
-    The frames come from one episode of random actions. The reference is the task's own unless
-    --original_image and --masked_image are given.
+    Without --model_dir the actions are random and the reference is the task's own, unless --original_image
+    and --masked_image are given. Beside the picture lie a video of the same panels and a JSON file with
+    points, boxes, mask areas and, where a simulator knows, IoU of every frame.
     """
+    from envs.levels import LEVELS
+    from evaluation.showing import parse_flags
+    from samg import VARIANTS
+
+    flags = parse_flags(argv, inspect.cleandoc(main.__doc__ or ""), VARIANTS, LEVELS)
+    for path in show_footage(flags) if flags.footage else show_task(flags):
+        sys.stdout.write(f"wrote {path}\n")
+
+
+def show_task(flags: Any) -> list[Path]:
+    """Draw an episode; every input is checked before a network is loaded."""
     import envs
     from common.devices import resolve_device
-    from common.paths import PROJECT_ROOT
-    from envs.levels import LEVELS, get_level
-    from evaluation.cli import Parser, whole_number
-    from evaluation.pictures import strip_picture
-    from evaluation.run_directory import canonical_task
-    from evaluation.scenes import random_scenes
-    from samg import VARIANTS, Reference, build_masker
+    from envs.levels import get_level
+    from evaluation.plan import background_rules
+    from evaluation.run_directory import RunDirectory, canonical_task, task_from_flags
+    from evaluation.scenes import agent_policy, as_vector, play, random_policy
+    from evaluation.showing import Showing, choose_background
+    from locoeval import make_trained_agent
+    from training.snapshot import load_agent
+
+    run = RunDirectory.open(flags.model_dir) if flags.model_dir else None
+    if run:
+        run.check_task(None, flags.task_name)
+    task = task_from_flags(None, flags.task_name, run.task if run else "walker_walk")
+    task = canonical_task(envs.find_task(task).name)
+    background = choose_background(flags, run.background() if run else None)
+    rules = {"level": get_level(background.levels[0]).name, **background_rules(background)}
+    fit, size = run_masker(flags, run) if run else own_masker(flags, f"task={task}")
+    rules |= {"image_size": size, "action_repeat": int(run.config.action_repeat) if run else 2}
+    with closing(envs.make_env(task, seed=flags.seed, foreground=True, **rules)) as env:
+        masker = fit()
+        policy, actor = random_policy(env.action_space, flags.seed), "random actions"
+        if run:
+            networks, manifest = load_agent(run.path)
+            agent = make_trained_agent(run, as_vector(env), networks, resolve_device(flags.device))
+            policy = agent_policy(agent, int(run.config.frame_stack), int(manifest["agent_steps"]))
+            actor = f"{run.algorithm} after {manifest['agent_steps']:,} decisions"
+        showing = Showing.of_task(flags, task, rules, actor, masker.info)
+        return showing.show(play(env, masker, policy, showing.total, flags.seed))
+
+
+def show_footage(flags: Any) -> list[Path]:
+    """Draw pictures or a video of the user's; every file is checked before a network is loaded."""
+    from evaluation.footage import open_footage
+    from evaluation.scenes import footage_scenes
+    from evaluation.showing import Showing
+
+    fit, size = own_masker(flags)
+    footage = open_footage(flags.images, flags.video_file, size)
+    masker = fit()
+    showing = Showing.of_footage(flags, footage, masker.info)
+    return showing.show(footage_scenes(footage.frames(showing.total), masker))
+
+
+def own_masker(flags: Any, *task: str) -> tuple[Callable[[], ObservationMasker], int]:
+    """Check masker and reference of the flags, or of a task; return what fits it, and the frames' size."""
+    from common.devices import resolve_device
+    from evaluation.masker_choice import WITHOUT_REFERENCE
+    from evaluation.showing import masker_reference
+    from samg import Reference, build_masker
     from training.config import compose_config
 
-    parser = Parser("visualize.py", inspect.cleandoc(main.__doc__ or ""))
-    parser.add_argument("--task_name", default="walker_walk", metavar="TASK")
-    parser.add_argument("--level", default="train", metavar="|".join(LEVELS))
-    parser.add_argument("--masker", default="tiny", metavar="|".join(VARIANTS))
-    parser.add_argument("--background_source", default="dmcgb", metavar="dmcgb|procedural")
-    parser.add_argument("--data_dir", metavar="DIR")
-    parser.add_argument("--protocol", default="dmcgb", metavar="dmcgb|samg")
-    parser.add_argument("--key", metavar="green|black|segmentation")
-    parser.add_argument("--original_image", metavar="FILE")
-    parser.add_argument("--masked_image", metavar="FILE")
-    parser.add_argument("--extra_points_list", nargs="*", metavar="X Y")
-    parser.add_argument("--extra_masked_images_list", nargs="*", metavar="FILE")
-    parser.add_argument("--frames", type=whole_number(1), default=6, help="how many frames")
-    parser.add_argument("--every", type=whole_number(1), default=20, help="agent steps between frames")
-    parser.add_argument("--seed", type=whole_number(0), default=0)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", metavar="PNG", help="default: runs/pictures/TASK-LEVEL-MASKER.png")
-    parser.add_argument("--debug", action="store_true", help="tracebacks instead of two-line errors")
-    flags = parser.parse_flags(argv)
-
-    task, level = canonical_task(envs.find_task(flags.task_name).name), get_level(flags.level).name
-    config = compose_config([f"task={task}", f"masker={_known(flags.masker, VARIANTS)}"])
+    options = [f"masker.{option}" for option in flags.masker_options]
+    config = compose_config([*task, f"masker={flags.masker or 'tiny'}", *options])
     settings = dict(config.masker)
     builder = build_masker(settings.pop("variant"), resolve_device(flags.device), **settings)
-    own = config if flags.original_image is None else flags
-    reference = None
-    if flags.masker not in ("none", "groundtruth"):
-        reference = Reference.load(
-            own.original_image,
-            own.masked_image,
-            flags.extra_points_list or own.extra_points_list or (),
-            flags.extra_masked_images_list or own.extra_masked_images_list or (),
-        )
-    env = envs.make_env(
-        task,
-        level,
-        flags.background_source,
-        flags.data_dir,
-        flags.seed,
-        foreground=True,
-        protocol=flags.protocol,
-        key=flags.key,
-    )
-    masker = builder.fit(reference)
-    with closing(env):
-        scenes = random_scenes(env, masker, flags.frames, flags.every, flags.seed)
-    name = f"{task}-{level}-{flags.masker}.png"
-    out = Path(flags.out).expanduser().absolute() if flags.out else PROJECT_ROOT / "runs" / "pictures" / name
-    title = f"{task} · {level} · masker {flags.masker}"
-    if level != "train":  # which shows no background of any source
-        title += f" · {flags.background_source}"
-    strip_picture(out, scenes, title)
-    sys.stdout.write(f"picture  {out}\n")
+    if builder.variant in WITHOUT_REFERENCE:
+        return functools.partial(builder.fit, None), int(config.image_size)
+    reference = Reference.load(**masker_reference(flags, config))
+    return functools.partial(builder.fit, reference), reference.size
 
 
-def _known(name: str, choices: Sequence[str]) -> str:
-    from common.errors import unknown_choice
+def run_masker(flags: Any, run: RunDirectory) -> tuple[Callable[[], ObservationMasker], int]:
+    """Choose the masker of a run, or another for it; return what loads or fits it, and the frames' size."""
+    from common.devices import resolve_device
+    from evaluation.masker_choice import choose_masker
+    from evaluation.showing import reference_flags
+    from locoeval import make_masker
+    from samg import Reference
 
-    if name not in choices:
-        raise unknown_choice("masker", name, choices)
-    return name
+    choice, size = choose_masker(run, flags.masker, None, reference_flags(flags)), int(run.config.image_size)
+    reference = Reference.load(**choice.reference) if choice.reference else None
+    if reference is not None:
+        reference.check_resolution(size)
+    return functools.partial(make_masker, run, choice, reference, resolve_device(flags.device)), size
 
 
 if __name__ == "__main__":

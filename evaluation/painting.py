@@ -159,9 +159,13 @@ def marker(kind: str) -> Image.Image:
             draw.line((low, high, high, low), fill=colour, width=round(width * size))
     else:
         edges_of: dict[str, str | tuple[int, ...]] = {"box": BOX, "mask": TINT, "truth": TRUTH}
-        back = "#505050" if kind == "truth" else None
-        edges = (0.12 * size, 0.12 * size, 0.88 * size, 0.88 * size)
-        draw.rectangle(edges, outline=edges_of[kind], fill=back, width=round(0.12 * size))
+        if kind == "truth":  # white shows on dark only
+            draw.rectangle((0, 0, size, size), fill="#404040")
+        draw.rectangle(
+            (0.16 * size, 0.16 * size, 0.84 * size, 0.84 * size),
+            outline=edges_of[kind],
+            width=round(0.12 * size),
+        )
     return sprite.resize((_MARKER, _MARKER), Image.Resampling.LANCZOS)
 
 

@@ -165,6 +165,8 @@ def scene_panels(scene: Scene) -> dict[str, Panel]:
         panels["soft mask"] = Panel(scene.mask)
     elif not known.passes:
         panels["mask"] = Panel(scene.raw, mask=scene.mask, truth=truth, note=iou_note(scene.mask, truth))
+    if truth is not None:
+        panels["simulator's mask"] = Panel(truth)
     return {**panels, "the agent sees": Panel(scene.masked)}
 
 

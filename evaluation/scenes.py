@@ -1,7 +1,10 @@
-"""Masked frames of a live environment, for pictures."""
+"""Masked frames of a live environment, or of footage, with everything known about them."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,37 +12,114 @@ import torch
 
 from common.masking import ObservationMasker, apply_mask
 from common.seeding import counter_rng
+from evaluation.evaluate import ActingAgent
 from evaluation.mask_quality import frame_quality
-from evaluation.pictures import Scene, explain_frame
+from evaluation.pictures import Scene, explain_frame, iou_note
+from wrappers import FrameStack
+
+Policy = Callable[[np.ndarray], np.ndarray]  # masked frame, uint8 (H, W, 3), to action, float32 (A,)
 
 
-def random_scenes(env: Any, masker: ObservationMasker, count: int, every: int, seed: int) -> list[Scene]:
-    """Mask frames of one episode of uniform random actions.
+def random_policy(space: Any, seed: int) -> Policy:
+    """Return a policy that draws uniformly from an action space, whatever it sees."""
+    generator = counter_rng(seed, "visualize")
+    return lambda frame: generator.uniform(space.low, space.high).astype(np.float32)
+
+
+def agent_policy(agent: ActingAgent, frame_stack: int, agent_step: int) -> Policy:
+    """Return the policy of a trained agent: its mean action for the last ``frame_stack`` masked frames."""
+    stacks: list[FrameStack] = []
+
+    def act(frame: np.ndarray) -> np.ndarray:
+        batch = frame[None]
+        if stacks:
+            observation = stacks[0].push(batch)
+        else:
+            stacks.append(FrameStack(frame_stack, 1, frame.shape))
+            observation = stacks[0].reset(batch)
+        return agent.act(observation, agent_step, eval_mode=True)[0]
+
+    return act
+
+
+def as_vector(env: Any) -> SimpleNamespace:
+    """Return what building an agent asks of a vector environment, for a single one: its spaces."""
+    return SimpleNamespace(
+        single_observation_space=env.observation_space, single_action_space=env.action_space
+    )
+
+
+def play(
+    env: Any, masker: ObservationMasker, policy: Policy, count: int | None, seed: int
+) -> Iterator[Scene]:
+    """Mask the frames of one episode; nothing is simulated before a scene is asked for.
 
     Args:
         env: gives ``info["foreground"]``.
         masker: masks the frames.
-        count: how many frames at most; fewer when the episode ends before.
-        every: agent steps between two of them.
-        seed: of physics and actions.
+        policy: acts on the masked frames.
+        count: how many frames at most; None for the whole episode.
+        seed: of the physics.
     """
-    generator, scenes = counter_rng(seed, "visualize"), []
     obs, info = env.reset(seed=seed)
-    for step in range(1 + (count - 1) * every):
-        if step % every == 0:
-            scenes.append(masked_scene(f"step {step}", masker, obs["pixels"], info["foreground"]))
-        action = generator.uniform(env.action_space.low, env.action_space.high)
-        obs, _, terminated, truncated, info = env.step(action.astype(np.float32))
+    for step in itertools.count():
+        scene = masked_scene(f"step {step}", masker, obs["pixels"], info["foreground"])
+        yield scene
+        if step + 1 == count:
+            return
+        obs, _, terminated, truncated, info = env.step(policy(scene.masked))
         if terminated or truncated:
-            break
-    return scenes
+            return
 
 
-def masked_scene(title: str, masker: ObservationMasker, frame: np.ndarray, foreground: np.ndarray) -> Scene:
-    """Return everything about one frame, uint8 (H, W, 3), with its foreground, bool (H, W)."""
+def footage_scenes(frames: Iterable[tuple[str, np.ndarray]], masker: ObservationMasker) -> Iterator[Scene]:
+    """Mask titled frames, uint8 (H, W, 3), of which no simulator knows the truth."""
+    for title, frame in frames:
+        yield masked_scene(title, masker, frame, None)
+
+
+def masked_scene(
+    title: str, masker: ObservationMasker, frame: np.ndarray, foreground: np.ndarray | None
+) -> Scene:
+    """Return everything about one frame, uint8 (H, W, 3), with its foreground, bool (H, W), where known."""
     batch = torch.from_numpy(frame.copy())[None]
-    soft = masker.mask(batch, foreground=torch.from_numpy(foreground)[None])
-    masked = apply_mask(batch, soft)[0].numpy()
-    mask = soft[0].numpy() >= 0.5
-    note = f"IoU {frame_quality(mask, foreground)[0]:.2f}"
-    return Scene(title, frame, mask, masked, explain_frame(masker, frame), note)
+    exact = None if foreground is None else torch.from_numpy(foreground)[None]
+    found = masker.mask(batch, foreground=exact)
+    masked, mask = apply_mask(batch, found)[0].numpy(), found[0].numpy()
+    note = iou_note(mask >= 0.5, foreground)
+    return Scene(title, frame, mask, masked, explain_frame(masker, frame), note, foreground)
+
+
+def scene_record(scene: Scene) -> dict[str, Any]:
+    """Return what can be said of a scene in numbers, as JSON values.
+
+    Areas are shares of the frame in [0, 1]; points and boxes are (x, y) pixels of the frame.
+    """
+    known, truth = scene.explanation, scene.foreground
+    mask = scene.mask >= 0.5
+    record: dict[str, Any] = {"title": scene.title, "mask_area": float(mask.mean()), **_quality(mask, truth)}
+    if known.similarity is not None:
+        record["similarity"] = {
+            "lowest": float(known.similarity.min()),
+            "highest": float(known.similarity.max()),
+        }
+    if known.prompts is not None:
+        points = zip(known.prompts.points.tolist(), known.prompts.labels.tolist(), strict=True)
+        record["points"] = [{"x": x, "y": y, "label": label} for (x, y), label in points if label >= 0]
+        record["box"] = None if known.prompts.box is None else known.prompts.box.tolist()
+    if known.passes:
+        record["passes"] = [
+            {
+                "mask_area": float(one.mask.mean()),
+                "box": None if one.box is None else one.box.tolist(),
+                **_quality(one.mask, truth),
+            }
+            for one in known.passes
+        ]
+    return record
+
+
+def _quality(mask: np.ndarray, truth: np.ndarray | None) -> dict[str, float]:
+    if truth is None:
+        return {}
+    return dict(zip(("iou", "recall", "precision"), frame_quality(mask, truth), strict=True))
