@@ -94,7 +94,7 @@ RULES = {
     "data": Rule(
         "data of a level",
         "one table",
-        lambda entry: (entry.level, entry.conditions.task),
+        lambda entry: (entry.level, entry.conditions.task, drawn_source(entry), entry.conditions.protocol),
         lambda entry: entry.conditions.level_facts,
         lambda entry: entry.conditions.level_facts,
         "level",

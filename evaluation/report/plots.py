@@ -68,17 +68,18 @@ def level_panel(
         rows: level and one estimate per series; None where there is none.
         series: names for the tooltips.
         form: format of the numbers in tooltips.
-        extent: of the axis; None: what the estimates need.
+        extent: of the axis; None: 0 and what the estimates need.
         bars: bars from 0 instead of points.
         reference: where a dashed line stands.
     """
     known = [e for _, row in rows for e in row if e is not None and math.isfinite(e.value)]
-    marks = ticks(*(extent or _extent(known, bars)), count=5)
+    low, high = extent or _extent(known)
+    marks = [mark for mark in ticks(low, high, 5) if low <= mark <= high]
     left = min(LABEL_MOST, max([CHARACTER * len(name) for name, _ in rows], default=0)) + 12
     group = BAND * max(len(series), 1) + 10
     height = TOP + group * len(rows) + AXIS
     drawing = Drawing(WIDTH, height, f"{title}: {axis}")
-    x = _scale(marks[0], marks[-1], left, WIDTH - RIGHT)
+    x = _scale(low, high, left, WIDTH - RIGHT)
     bottom = TOP + group * len(rows)
     drawing.text(0, 13, title, "title")
     for mark in marks:
@@ -112,11 +113,14 @@ def _draw_estimate(
         drawing.marker(x(e.value), y, series, tip)
 
 
-def _extent(estimates: Sequence[Estimate], from_zero: bool) -> tuple[float, float]:
+def _extent(estimates: Sequence[Estimate]) -> tuple[float, float]:
+    """Return what an axis must show: all estimates and 0, with a little room beyond them."""
     ends = [end for e in estimates for end in (e.value, e.low, e.high) if math.isfinite(end)]
-    ends = [*ends, 0.0] if from_zero or not ends else ends
-    low, high = min(ends), max(ends)
-    return (low, high) if high > low else (low - 0.5 * abs(low or 1), high + 0.5 * abs(high or 1))
+    low, high = min([*ends, 0.0]), max([*ends, 0.0])
+    if low == high:
+        return -1.0, 1.0
+    room = 0.04 * (high - low)
+    return low - room * (low < 0), high + room * (high > 0)
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:

@@ -32,9 +32,9 @@ def level_facts(level: str, source: str = "dmcgb") -> dict[str, Any]:
     return {"level": level, "source": source, "clips": 10, "published": source == "dmcgb"}
 
 
-def conditions(masker: str = "tiny", **changes: Any) -> Conditions:
+def conditions(variant: str = "tiny", **changes: Any) -> Conditions:
     """Return plausible conditions; ``training`` names another masker of training."""
-    trained = changes.pop("training", masker)
+    trained = changes.pop("training", variant)
     task, level = changes.get("task", TASKS[0]), changes.get("level", "train")
     source = changes.get("source", "dmcgb")
     fixed: dict[str, Any] = {
@@ -46,9 +46,9 @@ def conditions(masker: str = "tiny", **changes: Any) -> Conditions:
         "colors": None,
         "level_facts": level_facts(level, source),
         "masker": {
-            "name": masker,
-            "variant": masker,
-            "fingerprint": fingerprint(masker, task),
+            "name": variant,
+            "variant": variant,
+            "fingerprint": fingerprint(variant, task),
             "numerics": {},
             "method": {"passes": 3},
             "weights": {},
@@ -90,14 +90,14 @@ def episode(index: int, value: float, **changes: Any) -> EpisodeResult:
 
 def result(
     returns: Sequence[float],
-    masker: str = "tiny",
+    variant: str = "tiny",
     random_returns: Sequence[float] | None = None,
     **changes: Any,
 ) -> EvaluationResult:
     """Return a result of the given episode returns."""
-    quality = {"mask_iou": IOU[masker], "point_error": 3.5 if masker == "tiny" else None}
+    quality = {"mask_iou": IOU[variant], "point_error": 3.5 if variant == "tiny" else None}
     episodes = [episode(index, float(value), **quality) for index, value in enumerate(returns)]
-    return make_result(conditions(masker, **changes), episodes, random_returns)
+    return make_result(conditions(variant, **changes), episodes, random_returns)
 
 
 def drawn_returns(task: str, level: str, masker: str, seed: int, episodes: int = 10) -> np.ndarray:
