@@ -1,113 +1,92 @@
-"""Evaluate a trained agent on the levels of the generalisation benchmark; see ``--help``."""
+"""Evaluate trained agents on the levels of the generalisation benchmark; see ``--help``."""
 
 from __future__ import annotations
 
-import functools
+import shlex
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from common.errors import run_script
+from common.stopping import Stopped, StopSignal
 
 # Every environment process imports this file again: what is slow to import is imported where it is used.
 if TYPE_CHECKING:
     import torch
 
     from common.masking import ObservationMasker
-    from evaluation.masker_choice import MaskerChoice
-    from evaluation.run_directory import RunDirectory
-    from samg import Reference
+    from evaluation.benchmark import Report
+    from evaluation.cli import Options
+    from evaluation.plan import Job
 
 
-def main(argv: Sequence[str]) -> None:
-    """Evaluate the agent of a run of train.py on one or several levels of the benchmark.
+def main(argv: Sequence[str]) -> int:
+    """Evaluate the agents of runs of train.py on one or several levels of the benchmark.
 
-    python locoeval.py --model_dir RUN --mode train color_hard video_hard --episodes 10
+    python locoeval.py --model_dir RUN --mode all --num_envs 2
+    python locoeval.py --model_dir RUN --mode train video_hard+cam_pos_easy --masker none tiny groundtruth
 
-    Without further flags the agent is evaluated as it was trained: its task, its masker, its background. Each
+    Without further flags an agent is evaluated as it was trained: its task, its masker, its background. Each
     level gives one JSON file with all episode returns, RUN/eval/LEVEL-SOURCE-MASKER-sSEED.json, and the call
     ends with a table and a picture of what the masker and the agent saw. Nothing that exists is overwritten
-    without --overwrite.
+    without --overwrite. What was interrupted, by Ctrl-C or otherwise, continues when the same command is
+    given again: finished levels and episodes are kept.
 
-    --masker, or the reference flags (--original_image, --masked_image, ...), evaluate with another masker
-    than in training; the results record both. --allow-masker-mismatch fits the run's own masker anew when
-    its weights have changed since. Flags may be written with hyphens or underscores.
+    --masker, or the reference flags (--original_image, --masked_image, ...), evaluate with other maskers than
+    in training; the results record both. --allow-masker-mismatch fits the run's own masker anew when its
+    weights have changed since. Flags may be written with hyphens or underscores.
     """
-    import envs
-    from common.devices import resolve_device
-    from envs.levels import LEVELS, build_scene, describe_level
-    from evaluation.benchmark import print_report, run_benchmark
+    from envs.levels import GROUPS, LEVELS
     from evaluation.cli import parse_options
-    from evaluation.masker_choice import check_masker, choose_masker
-    from evaluation.plan import background_rules, plan_background, plan_benchmark, record_conditions
-    from evaluation.run_directory import RunDirectory
 
-    # Everything is checked before a network is loaded.
-    options = parse_options(argv, LEVELS, main.__doc__ or "")
-    run = RunDirectory.open(options.model_dir, options.agent)
-    run.check_task(options.domain_name, options.task_name)
-    run.check_algorithm(options.algorithm)
-    background = plan_background(options, run)
-    rules, size = background_rules(background), int(run.config.image_size)
-    for level in background.levels:
-        build_scene(level, envs.find_task(run.task).domain, image_size=size, **rules)
-    envs.check_rendering()
-    allow = options.allow_masker_mismatch
-    choice = choose_masker(run, options.masker, options.use_sam_g, options.reference, allow)
+    options = parse_options(argv, [*LEVELS, *GROUPS], main.__doc__ or "")
+    with StopSignal(at_once=True) as stop:
+        try:
+            evaluate_runs(options, stop)
+        except Stopped:
+            command = shlex.join(["python", sys.argv[0], *argv])
+            print(f"Stopped; finished episodes are kept. To continue: {command}", file=sys.stderr)  # noqa: T201
+            return stop.exit_code
+    return 0
 
+
+def evaluate_runs(options: Options, stop: StopSignal) -> None:
+    """Check everything, make all maskers, then evaluate run by run and masker by masker."""
+    from common.devices import resolve_device
+    from evaluation.benchmark import print_report, run_benchmark
     from samg import Reference
-    from training.snapshot import load_agent
+    from training.judging import make_job_venv, make_trained_agent, plan_jobs, prepare_job
 
-    reference = Reference.load(**choice.reference) if choice.reference else None
-    if reference is not None:
-        reference.check_resolution(size)
     device = resolve_device(options.device)
-    benchmark = plan_benchmark(options, run, background, choice.variant, device.type == "cuda")
-    benchmark.check_outputs()
-
-    networks, manifest = load_agent(run.path)
-    masker = make_masker(run, choice, reference, device)
-    check_masker(masker.info, run.trained_masker(), choice, allow)
-    make_venv = functools.partial(
-        envs.make_vector_env,
-        run.task,
-        min(options.num_envs, options.episodes),
-        seed=options.seed,
-        image_size=size,
-        action_repeat=int(run.config.action_repeat),
-        foreground=True,
-        **rules,
-    )
-    report = run_benchmark(
-        benchmark,
-        make_venv=lambda level: make_venv(level=level),
-        make_agent=lambda venv: make_trained_agent(run, venv, networks, device),
-        masker=masker,
-        conditions=lambda level: record_conditions(
-            run, benchmark, background, describe_level(level, **rules), masker.info, manifest
-        ),
-    )
-    print_report(report)
+    jobs = plan_jobs(options, device, lambda values: Reference.load(**values))
+    for job in jobs:
+        prepare_job(job, options, make_masker(job, device))
+    reports: dict[str, list[Report]] = {}
+    for job in jobs:
+        before = reports.setdefault(str(job.run.path), [])
+        report = run_benchmark(
+            job.benchmark,
+            job.works,
+            make_venv=partial(make_job_venv, job, options),
+            make_agent=partial(make_trained_agent, job, device),
+            masker=job.masker,
+            stop=stop,
+            random_returns=before[0].random_returns if before else None,
+        )
+        before.append(report)
+    for found in reports.values():
+        print_report(found)
 
 
-def make_masker(
-    run: RunDirectory, choice: MaskerChoice, reference: Reference | None, device: torch.device
-) -> ObservationMasker:
+def make_masker(job: Job, device: torch.device) -> ObservationMasker:
     """Load the run's masker, or fit the one that was asked for."""
     from samg import build_masker, load_masker
 
+    choice = job.choice
     if choice.load:
-        return load_masker(run.masker_dir, device, choice.settings.get("weights"))
-    return build_masker(choice.variant, device, **choice.settings).fit(reference)
-
-
-def make_trained_agent(run: RunDirectory, venv: Any, networks: dict[str, Any], device: torch.device) -> Any:
-    """Build the run's agent for the spaces of ``venv`` and load its trained networks."""
-    from training.factory import make_agent
-
-    agent = make_agent(run.config, venv, device)
-    agent.load_networks(networks)
-    return agent
+        return load_masker(job.run.masker_dir, device, choice.settings.get("weights"))
+    return build_masker(choice.variant, device, **choice.settings).fit(job.reference)
 
 
 if __name__ == "__main__":

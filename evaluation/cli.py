@@ -16,23 +16,25 @@ SOURCES = ("dmcgb", "procedural")
 PROTOCOLS = ("dmcgb", "samg")
 EPISODES = 100
 EPISODES_WITH_VIDEO = 10
-LEVEL_ALIASES = {"original": "train"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """The parsed flags of ``locoeval.py``; None where not given. See its manual for their meaning."""
+    """The parsed flags of ``locoeval.py``; None or empty where not given. See its manual for their meaning.
 
-    model_dir: str
+    ``modes`` are names of levels, combinations and groups as they were given.
+    """
+
+    model_dirs: tuple[str, ...]
     domain_name: str | None
     task_name: str | None
     algorithm: str | None
     agent: tuple[str, ...]
     seed: int
     use_sam_g: bool | None
-    masker: str | None
+    maskers: tuple[str, ...]
     reference: ReferenceFlags
-    levels: tuple[str, ...] | None
+    modes: tuple[str, ...]
     episodes: int
     save_video: bool
     random_baseline: bool
@@ -79,7 +81,7 @@ def parse_options(argv: Sequence[str], levels: Sequence[str], manual: str = "") 
 
     Args:
         argv: arguments without the program's name.
-        levels: the known benchmark levels.
+        levels: names for the help of ``--mode``; what was given is checked against the task's domain later.
         manual: text of ``--help``.
 
     Raises:
@@ -89,18 +91,18 @@ def parse_options(argv: Sequence[str], levels: Sequence[str], manual: str = "") 
     if flags.model_dir is None:
         raise ConfigError("--model_dir is missing.", "Name the run directory that train.py has written.")
     return Options(
-        model_dir=flags.model_dir,
+        model_dirs=tuple(flags.model_dir),
         domain_name=flags.domain_name,
         task_name=flags.task_name,
         algorithm=flags.algorithm,
         agent=tuple(flags.agent),
         seed=flags.seed,
         use_sam_g=flags.use_SAM_g,
-        masker=_choice("masker", flags.masker, MASKERS),
+        maskers=tuple(_choice("masker", masker, MASKERS) or "" for masker in flags.masker),
         reference=ReferenceFlags(
             flags.original_image, flags.masked_image, flags.extra_points_list, flags.extra_masked_images_list
         ),
-        levels=parse_levels(flags.mode, levels),
+        modes=tuple(flags.mode),
         episodes=flags.episodes or (EPISODES_WITH_VIDEO if flags.save_video else EPISODES),
         save_video=flags.save_video,
         random_baseline=flags.random_baseline,
@@ -116,24 +118,6 @@ def parse_options(argv: Sequence[str], levels: Sequence[str], manual: str = "") 
         padded_batch=flags.padded_batch,
         debug=flags.debug,
     )
-
-
-def parse_levels(modes: Sequence[str] | None, levels: Sequence[str]) -> tuple[str, ...] | None:
-    """Return the levels named by ``--mode`` without repetition, ``all`` expanded; None where not given.
-
-    Raises:
-        ConfigError: a level is unknown.
-    """
-    if modes is None:
-        return None
-    chosen: list[str] = []
-    for mode in modes:
-        name = mode.replace("-", "_")
-        name = LEVEL_ALIASES.get(name, name)
-        if name != "all" and name not in levels:
-            raise unknown_choice("level", mode, [*levels, "all"])
-        chosen += levels if name == "all" else [name]
-    return tuple(dict.fromkeys(chosen))
 
 
 def whole_number(least: int) -> type[int]:
@@ -161,7 +145,12 @@ def _parser(manual: str, levels: Sequence[str]) -> Parser:
     positive = whole_number(1)
 
     run = parser.add_argument_group("the run")
-    run.add_argument("--model_dir", metavar="DIR", help="run directory of train.py")
+    run.add_argument(
+        "--model_dir",
+        nargs="+",
+        metavar="DIR",
+        help="run directory of train.py; several: one after the other",
+    )
     run.add_argument("--domain_name", metavar="NAME", help="checked against the run")
     run.add_argument("--task_name", metavar="NAME", help="checked against the run")
     run.add_argument("--algorithm", metavar="NAME", help="checked against the run")
@@ -172,7 +161,9 @@ def _parser(manual: str, levels: Sequence[str]) -> Parser:
 
     masker = parser.add_argument_group("the masker (default: the one the agent was trained with)")
     masker.add_argument("--use_SAM_g", nargs="?", const=True, default=None, type=truth, metavar="true|false")
-    masker.add_argument("--masker", metavar="|".join(MASKERS))
+    masker.add_argument(
+        "--masker", nargs="+", default=[], metavar="|".join(MASKERS), help="several: results for each of them"
+    )
     masker.add_argument("--original_image", metavar="FILE", help="reference frame")
     masker.add_argument("--masked_image", metavar="FILE", help="its mask")
     masker.add_argument(
@@ -184,7 +175,9 @@ def _parser(manual: str, levels: Sequence[str]) -> Parser:
     )
 
     level = parser.add_argument_group("the benchmark (default: the run's own background)")
-    level.add_argument("--mode", nargs="+", metavar="LEVEL", help=f"{', '.join(levels)}, all")
+    level.add_argument(
+        "--mode", nargs="+", default=[], metavar="LEVEL", help=f"{', '.join(levels)}; join several with '+'"
+    )
     level.add_argument("--background_source", metavar="|".join(SOURCES))
     level.add_argument(
         "--data_dir", metavar="DIR", help="benchmark data (default: SAMG_DATA, then the cache)"
@@ -196,10 +189,10 @@ def _parser(manual: str, levels: Sequence[str]) -> Parser:
     work.add_argument(
         "--episodes", "--eval_episodes", type=positive, help="default 100; 10 with --save_video"
     )
-    work.add_argument("--num_envs", type=positive, default=1, help="environments side by side")
+    work.add_argument("--num_envs", type=positive, default=1, help="environment processes side by side")
     work.add_argument("--random_baseline", action="store_true", help="measure uniform random actions, too")
     work.add_argument("--save_video", action="store_true", help="raw and masked view of every episode as MP4")
-    work.add_argument("--out", metavar="DIR", help="where results go (default: DIR/eval of the run)")
+    work.add_argument("--out", metavar="DIR", help="where results go (default: eval/ of the run)")
     work.add_argument("--overwrite", action="store_true", help="replace results that exist")
     work.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     work.add_argument(

@@ -254,7 +254,7 @@ class _Run:
         self.check_finite("reward", reward)
         self.episode_return += float(reward)
         self.length += 1
-        self.terminated, self.done = terminated, terminated or truncated
+        self.terminated, self.done = bool(terminated), bool(terminated or truncated)
         if info.get("success") is not None:
             self.success = bool(self.success) or bool(info["success"])
 

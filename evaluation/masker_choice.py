@@ -50,6 +50,33 @@ class MaskerChoice:
     explicit: bool
 
 
+def choose_maskers(
+    run: RunDirectory,
+    maskers: Sequence[str],
+    use_sam_g: bool | None,
+    flags: ReferenceFlags,
+    allow_mismatch: bool = False,
+) -> list[MaskerChoice]:
+    """Decide which maskers to use where several may be named; arguments as for ``choose_masker``.
+
+    Each is named once, whether by its variant or as ``run``. Reference flags reach those that read a
+    reference.
+
+    Raises:
+        ConfigError: as ``choose_masker``, for any of them.
+    """
+    if not maskers:
+        return [choose_masker(run, None, use_sam_g, flags, allow_mismatch)]
+    variants = [run.masker_variant if masker == "run" else masker for masker in maskers]
+    some_read = not all(variant in WITHOUT_REFERENCE for variant in variants)
+    chosen: dict[str, MaskerChoice] = {}
+    for masker, variant in zip(maskers, variants, strict=True):
+        if variant not in chosen:
+            own = ReferenceFlags() if some_read and variant in WITHOUT_REFERENCE else flags
+            chosen[variant] = choose_masker(run, masker, use_sam_g, own, allow_mismatch)
+    return list(chosen.values())
+
+
 def choose_masker(
     run: RunDirectory,
     masker: str | None,

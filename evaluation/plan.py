@@ -3,21 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from common.masking import MaskerInfo
-from evaluation.benchmark import Benchmark
+from common.paths import output_path
 from evaluation.cli import Options
 from evaluation.evaluate import fixed_batch
+from evaluation.masker_choice import MaskerChoice
 from evaluation.results import Conditions
 from evaluation.run_directory import Background, RunDirectory
+from evaluation.work import Benchmark, LevelWork
 
 
-def plan_background(options: Options, run: RunDirectory) -> Background:
-    """Return the run's background with everything that the flags change."""
+@dataclass
+class Job:
+    """One run, evaluated with one masker.
+
+    Attributes:
+        run: the run.
+        background: levels and protocol.
+        choice: which masker.
+        benchmark: what to evaluate and where to put it.
+        reference: what the masker is to be fitted to; None where it is loaded or reads none.
+        masker: the masker, once it is made.
+        anchors: the body points that the masker's reference points lie on; None where unknown.
+        networks: the trained networks, once they are loaded.
+        works: what has been done, once that is known.
+    """
+
+    run: RunDirectory
+    background: Background
+    choice: MaskerChoice
+    benchmark: Benchmark
+    reference: Any = None
+    masker: Any = None
+    anchors: Sequence[Any] | None = None
+    networks: Any = None
+    works: Sequence[LevelWork] = ()
+
+
+def plan_background(
+    options: Options, run: RunDirectory, expand: Callable[[Sequence[str]], tuple[str, ...]]
+) -> Background:
+    """Return the run's background with everything that the flags change.
+
+    Args:
+        options: the flags.
+        run: the run.
+        expand: turns names of levels, combinations and groups into levels of the run's domain, or raises.
+    """
     return run.with_background(
-        levels=options.levels,
+        levels=expand(options.modes or run.background().levels),
         source=options.source,
         data_dir=options.data_dir,
         protocol=options.protocol,
@@ -28,8 +66,10 @@ def plan_background(options: Options, run: RunDirectory) -> Background:
 def plan_benchmark(
     options: Options, run: RunDirectory, background: Background, variant: str, on_gpu: bool
 ) -> Benchmark:
-    """Return what to evaluate and where to put it."""
-    out = Path(options.out).expanduser().absolute() if options.out else None
+    """Return what to evaluate and where to put it; with several runs, ``--out`` gets a folder for each."""
+    out = output_path(options.out) if options.out else None
+    if out is not None and len(options.model_dirs) > 1:
+        out = out / run.path.name
     videos = (out or run.videos_dir) if options.save_video else None
     return Benchmark(
         levels=background.levels,

@@ -7,8 +7,9 @@ from omegaconf import OmegaConf
 
 from common.errors import ConfigError, SnapshotError
 from common.masking import MaskerInfo
+from envs.level_names import get_level
 from evaluation.cli import parse_options
-from evaluation.masker_choice import ReferenceFlags, check_masker, choose_masker
+from evaluation.masker_choice import ReferenceFlags, check_masker, choose_masker, choose_maskers
 from evaluation.plan import plan_background, plan_benchmark, record_conditions
 from evaluation.run_directory import RunDirectory, canonical_task, task_from_flags
 
@@ -41,6 +42,10 @@ CONFIG = {
 }
 
 
+def expand(names):
+    return tuple(get_level(name).name for name in names)
+
+
 def parse(line):
     return parse_options(line.split(), LEVELS)
 
@@ -65,8 +70,8 @@ def run(tmp_path):
 
 def test_the_documented_line():
     options = parse(DOCUMENTED.format(run="RUN"))
-    assert (options.domain_name, options.task_name, options.model_dir) == ("walker", "walk", "RUN")
-    assert options.use_sam_g is True and options.seed == 0 and options.levels is None
+    assert (options.domain_name, options.task_name, options.model_dirs) == ("walker", "walk", ("RUN",))
+    assert options.use_sam_g is True and options.seed == 0 and options.modes == () == options.maskers
     assert options.reference.extra_points_list == ["40", "24", "23", "68", "68", "57"]
     assert options.reference.extra_masked_images_list == ["A", "B"]
     assert options.episodes == 100
@@ -77,11 +82,13 @@ def test_defaults_and_aliases():
         "--model_dir R --save-video --num-envs=3 --mode color-hard original --background-source dmcgb"
     )
     assert (options.episodes, options.num_envs, options.source) == (10, 3, "dmcgb")
-    assert options.levels == ("color_hard", "train") and not options.reference.given
+    assert options.modes == ("color-hard", "original") and not options.reference.given
     assert (
         parse("--model_dir R --eval_episodes 7").episodes == parse("--model_dir R --episodes 7").episodes == 7
     )
-    assert parse("--model_dir R --mode train all").levels == LEVELS
+    several = parse("--model_dir A B --masker none tiny run --mode video_hard+cam_pos_easy axes")
+    assert (several.model_dirs, several.maskers) == (("A", "B"), ("none", "tiny", "run"))
+    assert several.modes == ("video_hard+cam_pos_easy", "axes")
     assert parse("--model_dir R --use_SAM_g false").use_sam_g is False
 
 
@@ -89,8 +96,7 @@ def test_defaults_and_aliases():
     ("line", "message", "hint"),
     [
         ("--seed 0", "--model_dir is missing", "train.py"),
-        ("--model_dir R --mode color_hrad", "Unknown level 'color_hrad'", "Did you mean color_hard?"),
-        ("--model_dir R --masker sam", "Unknown masker 'sam'", "Choose one of"),
+        ("--model_dir R --masker none sam", "Unknown masker 'sam'", "Choose one of"),
         ("--model_dir R --background-source dmc", "Unknown background source 'dmc'", "Did you mean dmcgb?"),
         ("--model_dir R --protocol x", "Unknown protocol 'x'", "dmcgb"),
         ("--model_dir R --episodes 0", "0 is less than 1", "--help"),
@@ -170,11 +176,11 @@ def test_other_tasks_and_agents_are_refused(run):
 
 
 def test_background_flags_override_the_run(run):
-    chosen = plan_background(parse("--model_dir R --mode train --background-source procedural"), run)
+    chosen = plan_background(parse("--model_dir R --mode train --background-source procedural"), run, expand)
     assert chosen.levels == ("train",) and chosen.source == "procedural" and chosen.key == "green"
-    other = plan_background(parse("--model_dir R --protocol samg"), run)
+    other = plan_background(parse("--model_dir R --protocol samg"), run, expand)
     assert other.protocol == "samg" and other.key is None, "the key of the old protocol must not stay"
-    assert plan_background(parse("--model_dir R --protocol samg --key green"), run).key == "green"
+    assert plan_background(parse("--model_dir R --protocol samg --key green"), run, expand).key == "green"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +203,8 @@ def test_a_background_that_does_not_exist_is_refused(tmp_path, change, words):
 
 def choose(run, line="", **options):
     flags = parse(f"--model_dir R {line}")
-    return choose_masker(run, flags.masker, flags.use_sam_g, flags.reference, **options)
+    (choice,) = choose_maskers(run, flags.maskers, flags.use_sam_g, flags.reference, **options)
+    return choice
 
 
 def test_the_runs_own_masker_is_loaded(run):
@@ -252,6 +259,22 @@ def test_contradictions(tmp_path, line, variant, message):
     assert message in caught.value.message and caught.value.hint
 
 
+def test_several_maskers_are_named_once_each(run):
+    flags = parse("--model_dir R --masker none run tiny groundtruth --original_image O --masked_image M")
+    choices = choose_maskers(run, flags.maskers, None, flags.reference)
+    assert [choice.variant for choice in choices] == ["none", "tiny", "groundtruth"]
+    assert [choice.reference is None for choice in choices] == [True, False, True]
+    assert all(choice.explicit for choice in choices) and choices[1].reference["original_image"] == "O"
+    own = choose_maskers(run, ("none", "run"), None, ReferenceFlags())
+    assert [(choice.variant, choice.load, choice.explicit) for choice in own] == [
+        ("none", False, True),
+        ("tiny", True, False),
+    ]
+    with pytest.raises(ConfigError, match="reads no reference"):
+        choose_maskers(run, ("none", "groundtruth"), None, flags.reference)
+    assert choose_masker(run, None, None, ReferenceFlags()).variant == "tiny"
+
+
 def test_no_reference_at_all(tmp_path):
     run = make_run(tmp_path / "run", original_image=None, masker={"variant": "none"})
     with pytest.raises(ConfigError, match="walker_walk has no reference image"):
@@ -278,7 +301,7 @@ def test_plan_and_record(run, tmp_path):
     options = parse(
         "--model_dir R --mode train video_hard --background-source procedural --save_video --seed 3"
     )
-    background = plan_background(options, run)
+    background = plan_background(options, run, expand)
     benchmark = plan_benchmark(options, run, background, "tiny", on_gpu=True)
     assert benchmark.result_path("train") == run.path / "eval" / "train-procedural-tiny-s3.json"
     assert benchmark.videos == run.path / "videos" and benchmark.padded_batch == 8
@@ -287,12 +310,27 @@ def test_plan_and_record(run, tmp_path):
     other = plan_benchmark(elsewhere, run, background, "tiny", on_gpu=True)
     assert other.out == other.videos == tmp_path / "o" and other.padded_batch == 4
 
+    several = parse(f"--model_dir R S --out {tmp_path}/o")
+    assert plan_benchmark(several, run, background, "tiny", on_gpu=True).out == tmp_path / "o" / "run"
+
     info = MaskerInfo("samg", "tiny", "bb", {})
     manifest = {"agent_steps": 2000, "updates": 750}
     facts = {"level": "video_hard", "clips": 16}
     recorded = record_conditions(run, benchmark, background, facts, info, manifest)
     assert (recorded.frames, recorded.updates, recorded.seed, recorded.train_seed) == (4000, 750, 3, 7)
     assert recorded.masker["fingerprint"] == "bb" and recorded.training_masker["fingerprint"] == "aa"
+
+
+def test_pictures_of_many_levels_or_combinations_have_a_short_name(run):
+    def name(*modes):
+        options = parse(f"--model_dir R --mode {' '.join(modes)} --background-source procedural")
+        background = plan_background(options, run, expand)
+        return plan_benchmark(options, run, background, "tiny", on_gpu=False).picture_path.name
+
+    assert name("train", "video_hard") == "train+video_hard-procedural-tiny-s0.png"
+    assert name("video_hard+cam_pos_easy") == "video_hard+cam_pos_easy-procedural-tiny-s0.png"
+    assert name("train", "video_hard+cam_pos_easy") == "2_levels-procedural-tiny-s0.png"
+    assert name(*LEVELS, "cam_pos_easy") == "6_levels-procedural-tiny-s0.png"
 
 
 def test_flags_of_a_reference():

@@ -1,0 +1,121 @@
+"""What an evaluation shows on the console: progress, and a table over levels and maskers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from evaluation.results import Conditions, EvaluationResult
+
+TABLE_WIDTH = 120
+
+
+def make_progress(console: Console | None) -> Progress:
+    """Return a bar that counts episodes; a log file gets none."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"))
+    console = console or make_console(stderr=True)
+    hidden = not console.is_terminal
+    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=hidden)
+
+
+def make_console(stderr: bool = False) -> Console:
+    """Return a console that does not break lines of a log file at 80 characters."""
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = TABLE_WIDTH
+    return console
+
+
+def title(results: Sequence[EvaluationResult]) -> str:
+    """Say what was evaluated: task, algorithm, masker (where it is one), source of the levels."""
+    first = results[0].conditions
+    maskers = _maskers(results)
+    text = f"{first.task} · {first.algorithm}"
+    text += f" · masker {maskers[0]}" if len(maskers) == 1 else ""
+    # The level `train` draws nothing from any source.
+    drawn = any(_draws_from(result.conditions) for result in results)
+    return f"{text} · {first.source} levels" if drawn else text
+
+
+def _maskers(results: Sequence[EvaluationResult]) -> list[str]:
+    return list(dict.fromkeys(str(result.conditions.masker["variant"]) for result in results))
+
+
+def results_table(results: Sequence[EvaluationResult]) -> Table:
+    """Return the table over the levels and maskers of one agent."""
+    several = len(_maskers(results)) > 1
+    with_points = any(result.point_error is not None for result in results)
+    with_random = any(result.random_return is not None for result in results)
+    with_success = any(result.success_rate is not None for result in results)
+    table = Table(title=title(results), caption=_caption(results), caption_justify="left")
+    table.add_column("level")
+    if several:
+        table.add_column("masker")
+    names = ["return (mean ± std)", "IQM [95 % interval]"]
+    names += (
+        ["random"] * with_random
+        + ["success"] * with_success
+        + ["mask IoU", "recall", "precision", "empty masks"]
+    )
+    names += ["point error"] * with_points
+    for name in names:
+        table.add_column(name, justify="right")
+    for r in results:
+        cells = [f"{r.mean:.1f} ± {r.std:.1f}", f"{r.iqm:.1f} [{r.iqm_low:.1f}, {r.iqm_high:.1f}]"]
+        cells += [_number(r.random_return, ".1f")] * with_random
+        cells += [_number(r.success_rate, ".0%")] * with_success
+        cells += [_number(value, ".2f") for value in (r.mask_iou, r.mask_recall, r.mask_precision)]
+        cells += [f"{r.empty_share:.1%}"] + [_number(r.point_error, ".1f")] * with_points
+        table.add_row(r.conditions.level, *[r.conditions.masker["variant"]] * several, *cells)
+    return table
+
+
+def _caption(results: Sequence[EvaluationResult]) -> str:
+    first, c = results[0], results[0].conditions
+    updates = "unknown" if c.updates is None else f"{c.updates:,}"
+    drawn = dict.fromkeys(_draws_from(result.conditions) for result in results)
+    sentences = [
+        f"{_count(first.episodes, 'episode')} per level, seed {c.seed}, protocol {c.protocol}.",
+        f"Trained for {c.agent_steps:,} decisions = {c.frames:,} frames "
+        f"(action repeat {c.action_repeat}), {updates} updates.",
+    ]
+    if facts := _agent_facts(c.agent):
+        sentences.append(f"Agent: {facts}.")
+    if any(drawn):
+        sentences.append(f"Backgrounds from {c.source}: {', '.join(filter(None, drawn))}.")
+    if first.random_returns is not None:
+        sentences.append(f"Random: mean of {_count(len(first.random_returns), 'episode')} of random actions.")
+    if any(result.point_error is not None for result in results):
+        sentences.append("Point error: pixels from the masker's points to the body points of the reference.")
+    return " ".join(sentences)
+
+
+def _agent_facts(agent: dict[str, Any]) -> str:
+    """Say what the agent was made of: ``encoder weights random, overlay source generated textures``."""
+    named = {key: value.get("name") if isinstance(value, dict) else value for key, value in agent.items()}
+    hidden = ("class", "encoder_sha256", "encoder_seed")
+    return ", ".join(f"{key.replace('_', ' ')} {named[key]}" for key in sorted(named) if key not in hidden)
+
+
+def _draws_from(conditions: Conditions) -> str:
+    """Say what a level draws from, such as ``video_hard 100 clips``; empty for the level ``train``."""
+    facts, what = conditions.level_facts, []
+    if "colors" in facts:
+        what.append(_count(facts["colors"], "colour"))
+    if "clips" in facts:
+        what.append(_count(facts["clips"], "clip"))
+        if conditions.source == "dmcgb" and not facts.get("published"):
+            what[-1] += " (not the published benchmark)"
+    return f"{conditions.level} {' and '.join(what)}" if what else ""
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

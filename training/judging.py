@@ -1,0 +1,99 @@
+"""What ``locoeval.py`` evaluates: jobs from its flags, the environments of a job, and its trained agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+import envs
+from envs.anchors import reference_anchors
+from envs.levels import build_scene, describe_level, expand_levels
+from evaluation.cli import Options
+from evaluation.masker_choice import check_masker, choose_maskers
+from evaluation.plan import Job, background_rules, plan_background, plan_benchmark, record_conditions
+from evaluation.run_directory import RunDirectory
+from evaluation.work import check_outputs, open_levels
+from training.factory import make_agent
+from training.snapshot import load_agent
+
+
+def plan_jobs(
+    options: Options, device: torch.device, load_reference: Callable[[dict[str, Any]], Any]
+) -> list[Job]:
+    """Return one job per run and masker; everything that can be checked without a network is checked.
+
+    Args:
+        options: the flags.
+        device: where networks will be.
+        load_reference: reads a reference from the arguments of ``samg.Reference.load``.
+    """
+    jobs = []
+    for directory in options.model_dirs:
+        run = RunDirectory.open(directory, options.agent)
+        run.check_task(options.domain_name, options.task_name)
+        run.check_algorithm(options.algorithm)
+        domain, size = envs.find_task(run.task).domain, int(run.config.image_size)
+        background = plan_background(options, run, partial(expand_levels, domain=domain))
+        for level in background.levels:
+            build_scene(level, domain, image_size=size, **background_rules(background))
+        allow = options.allow_masker_mismatch
+        for choice in choose_maskers(run, options.maskers, options.use_sam_g, options.reference, allow):
+            benchmark = plan_benchmark(options, run, background, choice.variant, device.type == "cuda")
+            jobs.append(Job(run, background, choice, benchmark))
+    envs.check_rendering()
+    for job in jobs:
+        if job.choice.reference is not None:
+            job.reference = load_reference(job.choice.reference)
+            job.reference.check_resolution(int(job.run.config.image_size))
+    check_outputs([job.benchmark for job in jobs])
+    return jobs
+
+
+def prepare_job(job: Job, options: Options, masker: Any) -> None:
+    """Load the agent and find out what has been done already under the same conditions.
+
+    Args:
+        job: one of ``plan_jobs``.
+        options: the flags.
+        masker: made for the job's choice.
+    """
+    run, rules = job.run, background_rules(job.background)
+    check_masker(masker.info, run.trained_masker(), job.choice, options.allow_masker_mismatch)
+    job.masker = masker
+    job.networks, manifest = load_agent(run.path)
+    if hasattr(masker, "reference_points"):
+        domain = envs.find_task(run.task).domain
+        job.anchors = reference_anchors(domain, masker.reference.image, masker.reference_points)
+
+    def conditions(level: str) -> Any:
+        facts = describe_level(level, **rules)
+        return record_conditions(run, job.benchmark, job.background, facts, masker.info, manifest)
+
+    job.works = open_levels(job.benchmark, conditions, str(manifest.get("sha256")))
+
+
+def make_job_venv(job: Job, options: Options, level: str) -> Any:
+    """Return the vector environment of one level, with no more environments than episodes."""
+    venv = envs.make_vector_env(
+        job.run.task,
+        min(options.num_envs, options.episodes),
+        level=level,
+        seed=options.seed,
+        image_size=int(job.run.config.image_size),
+        action_repeat=int(job.run.config.action_repeat),
+        foreground=True,
+        **background_rules(job.background),
+    )
+    if job.anchors:
+        venv.set_attr("anchors", [job.anchors] * venv.num_envs)
+    return venv
+
+
+def make_trained_agent(job: Job, device: torch.device, venv: Any) -> Any:
+    """Build the run's agent for the spaces of ``venv`` and load its trained networks."""
+    agent = make_agent(job.run.config, venv, device)
+    agent.load_networks(job.networks)
+    return agent
