@@ -43,27 +43,26 @@ def show_task(flags: Any) -> list[Path]:
     from common.devices import resolve_device
     from envs.levels import get_level
     from evaluation.plan import background_rules
-    from evaluation.run_directory import RunDirectory, canonical_task, task_from_flags
+    from evaluation.run_directory import canonical_task, task_from_flags
     from evaluation.scenes import agent_policy, as_vector, play, random_policy
-    from evaluation.showing import Showing, choose_background
-    from locoeval import make_trained_agent
+    from evaluation.showing import Showing, choose_background, open_run, task_config
+    from training.factory import make_agent
     from training.snapshot import load_agent
 
-    run = RunDirectory.open(flags.model_dir) if flags.model_dir else None
-    if run:
-        run.check_task(None, flags.task_name)
+    run = open_run(flags)
     task = task_from_flags(None, flags.task_name, run.task if run else "walker_walk")
     task = canonical_task(envs.find_task(task).name)
     background = choose_background(flags, run.background() if run else None)
     rules = {"level": get_level(background.levels[0]).name, **background_rules(background)}
-    fit, size = run_masker(flags, run) if run else own_masker(flags, f"task={task}")
+    fit, size = run_masker(flags, run) if run else own_masker(flags, *task_config(flags, task))
     rules |= {"image_size": size, "action_repeat": int(run.config.action_repeat) if run else 2}
     with closing(envs.make_env(task, seed=flags.seed, foreground=True, **rules)) as env:
         masker = fit()
         policy, actor = random_policy(env.action_space, flags.seed), "random actions"
         if run:
             networks, manifest = load_agent(run.path)
-            agent = make_trained_agent(run, as_vector(env), networks, resolve_device(flags.device))
+            agent = make_agent(run.config, as_vector(env), resolve_device(flags.device))
+            agent.load_networks(networks)
             policy = agent_policy(agent, int(run.config.frame_stack), int(manifest["agent_steps"]))
             actor = f"{run.algorithm} after {manifest['agent_steps']:,} decisions"
         showing = Showing.of_task(flags, task, rules, actor, masker.info)
@@ -86,19 +85,15 @@ def show_footage(flags: Any) -> list[Path]:
 def own_masker(flags: Any, *task: str) -> tuple[Callable[[], ObservationMasker], int]:
     """Check masker and reference of the flags, or of a task; return what fits it, and the frames' size."""
     from common.devices import resolve_device
-    from evaluation.masker_choice import WITHOUT_REFERENCE
-    from evaluation.showing import masker_reference
+    from evaluation.showing import masker_reference, masker_settings
     from samg import Reference, build_masker
     from training.config import compose_config
 
-    options = [f"masker.{option}" for option in flags.masker_options]
-    config = compose_config([*task, f"masker={flags.masker or 'tiny'}", *options])
-    settings = dict(config.masker)
-    builder = build_masker(settings.pop("variant"), resolve_device(flags.device), **settings)
-    if builder.variant in WITHOUT_REFERENCE:
-        return functools.partial(builder.fit, None), int(config.image_size)
-    reference = Reference.load(**masker_reference(flags, config))
-    return functools.partial(builder.fit, reference), reference.size
+    config = compose_config([*task, f"masker={flags.masker}"])
+    builder = build_masker(device=resolve_device(flags.device), **masker_settings(flags, config))
+    chosen = masker_reference(flags, config)
+    reference = Reference.load(**chosen) if chosen else None
+    return functools.partial(builder.fit, reference), reference.size if reference else config.image_size
 
 
 def run_masker(flags: Any, run: RunDirectory) -> tuple[Callable[[], ObservationMasker], int]:
@@ -106,14 +101,19 @@ def run_masker(flags: Any, run: RunDirectory) -> tuple[Callable[[], ObservationM
     from common.devices import resolve_device
     from evaluation.masker_choice import choose_masker
     from evaluation.showing import reference_flags
-    from locoeval import make_masker
-    from samg import Reference
+    from samg import Reference, build_masker, load_masker
 
-    choice, size = choose_masker(run, flags.masker, None, reference_flags(flags)), int(run.config.image_size)
+    device = resolve_device(flags.device)
+    choice, size = (
+        choose_masker(run, flags.run_masker, None, reference_flags(flags)),
+        int(run.config.image_size),
+    )
     reference = Reference.load(**choice.reference) if choice.reference else None
     if reference is not None:
         reference.check_resolution(size)
-    return functools.partial(make_masker, run, choice, reference, resolve_device(flags.device)), size
+    if choice.load:
+        return functools.partial(load_masker, run.masker_dir, device, choice.settings.get("weights")), size
+    return functools.partial(build_masker(choice.variant, device, **choice.settings).fit, reference), size
 
 
 if __name__ == "__main__":

@@ -108,13 +108,13 @@ def _colours(panel: Panel) -> np.ndarray:
 
 
 def _outline(region: np.ndarray, width: int = 2) -> np.ndarray:
-    """Return the pixels of bool (H, W) within ``width`` of the region's edge; the frame's border is none."""
-    inner = region
+    """Return the pixels of bool (H, W) outside the region and within ``width`` of it; they hide nothing."""
+    grown = region
     for _ in range(width):
-        padded = np.pad(inner, 1, mode="edge")
+        padded = np.pad(grown, 1)
         sides = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-        inner = np.logical_and.reduce((inner, *sides))
-    return region & ~inner
+        grown = np.logical_or.reduce((grown, *sides))
+    return grown & ~region
 
 
 def _draw_prompts(image: Image.Image, prompts: Prompts, scale: float) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
 
@@ -21,7 +22,7 @@ from evaluation.cli import PROTOCOLS, SOURCES, Parser, whole_number
 from evaluation.footage import Footage
 from evaluation.masker_choice import WITHOUT_REFERENCE, ReferenceFlags
 from evaluation.pictures import Scene, scene_frame, strip_picture
-from evaluation.run_directory import REFERENCE_KEYS, Background
+from evaluation.run_directory import REFERENCE_KEYS, Background, RunDirectory
 from evaluation.scenes import scene_record
 from evaluation.videos import FRAMES_PER_SECOND, VideoFile
 
@@ -48,7 +49,8 @@ def parse_flags(argv: Sequence[str], manual: str, maskers: Sequence[str], levels
     if len(given) > 1:
         raise ConfigError("--images and --video_file were both given.", "Give one of them.")
     flags.footage = given[0] if given else None
-    if flags.masker is not None and flags.masker not in maskers:
+    flags.run_masker, flags.masker = flags.masker, flags.masker or "tiny"
+    if flags.masker not in maskers:
         raise unknown_choice("masker", flags.masker, maskers)
     if flags.footage:
         _check_footage(flags)
@@ -75,12 +77,11 @@ def _check_footage(flags: argparse.Namespace) -> None:
     for name in _NOT_WITH_FOOTAGE:
         if getattr(flags, name) is not None:
             raise ConfigError(f"{what} and --{name} were both given.", "Footage has no task, level or agent.")
-    masker = flags.masker or "tiny"
-    if masker == "groundtruth":
+    if flags.masker == "groundtruth":
         raise ConfigError(
             f"{what} has no simulator whose mask --masker groundtruth could show.", "Name another."
         )
-    if masker not in WITHOUT_REFERENCE and flags.original_image is None:
+    if flags.masker not in WITHOUT_REFERENCE and flags.original_image is None:
         raise ConfigError(
             f"{what} needs --original_image and --masked_image: what to keep.", "annotate.py makes them."
         )
@@ -132,6 +133,15 @@ def _parser(manual: str, maskers: Sequence[str], levels: Sequence[str]) -> Parse
     return parser
 
 
+def open_run(flags: Any) -> RunDirectory | None:
+    """Return the run of ``--model_dir``, checked against ``--task_name``; None without one."""
+    if flags.model_dir is None:
+        return None
+    run = RunDirectory.open(flags.model_dir)
+    run.check_task(None, flags.task_name)
+    return run
+
+
 def choose_background(flags: Any, own: Background | None) -> Background:
     """Return the level and its rules: those of the flags, else the run's, else the clean scene.
 
@@ -157,12 +167,29 @@ def reference_flags(flags: Any) -> ReferenceFlags:
     )
 
 
-def masker_reference(flags: Any, config: Any) -> dict[str, Any]:
+def task_config(flags: Any, task: str) -> list[str]:
+    """Return the override that brings a task's reference; none where no reference, or another, is wanted."""
+    own = flags.original_image is None and flags.masker not in WITHOUT_REFERENCE
+    return [f"task={task}"] if own else []
+
+
+def masker_settings(flags: Any, config: Any) -> dict[str, Any]:
+    """Return the arguments of ``samg.build_masker``: the configured ones, changed by ``--masker_options``."""
+    options: Any = OmegaConf.to_container(OmegaConf.from_dotlist(list(flags.masker_options)))
+    return {**config.masker, **options}
+
+
+def masker_reference(flags: Any, config: Any) -> dict[str, Any] | None:
     """Return the arguments of ``samg.Reference.load``: the flags' reference, else the configured task's.
 
+    Returns:
+        None where the masker needs no reference.
+
     Raises:
-        ConfigError: the task has none.
+        ConfigError: it does, and the task has none.
     """
+    if flags.masker in WITHOUT_REFERENCE:
+        return None
     if flags.original_image is not None:
         named = vars(reference_flags(flags))
         return {name: () if value is None else value for name, value in named.items()}
@@ -262,7 +289,7 @@ class Showing:
         if not kept:
             raise ValueError("there is no scene to show")
         strip_picture(self.out, kept, self.title, f"{self.source} · {self._summary(records)}")
-        record = {"title": self.title, "source": self.source, **self.facts, "masker": self.masker.to_dict()}
+        record = {"title": self.title, "about": self.source, **self.facts, "masker": self.masker.to_dict()}
         write_json(self.out.with_suffix(".json"), {**record, "mean": _means(records), "frames": records})
         files = [self.out, self.out.with_suffix(".json")]
         return [*files, video_path] if video is not None and video.close() else files
