@@ -68,14 +68,14 @@ def random_overlay(obs: Tensor, images: Tensor, alpha: float = 0.5) -> Tensor:
     Source: SVEA (Hansen et al. 2021); the images come from ``algos.overlays``.
 
     Args:
-        obs: float32 (N, 3 * k, H, W) in [0, 255].
+        obs: uint8 or float (N, 3 * k, H, W) in [0, 255].
         images: uint8 or float (N, 3, H, W) in [0, 255].
         alpha: share of the image.
 
     Returns:
         float32 (N, 3 * k, H, W) in [0, 255].
     """
-    blended = obs.unflatten(1, (-1, 3)).lerp(images.to(obs.dtype).unsqueeze(1), alpha)
+    blended = obs.float().unflatten(1, (-1, 3)).lerp(images.float().unsqueeze(1), alpha)
     return blended.flatten(1, 2)
 
 

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algos.agent import Batch
-from algos.augmentations import crop_shift
 from algos.drqv2 import DrQV2Agent, Metrics
 from algos.networks import ProjectedEncoder, soft_update
 from algos.options import check_number
@@ -29,7 +28,10 @@ class BilinearSimilarity(nn.Module):
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Return float32 (N, N): entry (i, j) compares query i with key j, both (N, repr_dim)."""
-        return queries @ self.W @ keys.T
+        with torch.autocast(
+            queries.device.type, enabled=False
+        ):  # the products are large, their differences not
+            return queries.float() @ self.W @ keys.float().T
 
 
 class CURLAgent(DrQV2Agent):
@@ -51,8 +53,6 @@ class CURLAgent(DrQV2Agent):
 
     Metrics beside DrQ-v2's: ``curl_loss``; ``curl_accuracy``, the share of queries nearest to their own key.
     """
-
-    shift_function = staticmethod(crop_shift)
 
     def __init__(
         self,

@@ -16,12 +16,12 @@ class TruncatedNormal:
 
     Args:
         loc: float (N, A), means in [-1, 1].
-        scale: standard deviation, the same for all entries.
+        scale: standard deviation, the same for all entries; a tensor where it changes between replays.
         epsilon: how far samples stay inside the range.
     """
 
-    def __init__(self, loc: Tensor, scale: float, epsilon: float = 1e-6) -> None:
-        if scale < 0:
+    def __init__(self, loc: Tensor, scale: float | Tensor, epsilon: float = 1e-6) -> None:
+        if not isinstance(scale, Tensor) and scale < 0:
             raise ValueError(f"scale: expected a value >= 0, got {scale}")
         self.loc = loc
         self.scale = scale
@@ -48,8 +48,8 @@ class TruncatedNormal:
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log density of ``value`` (N, A) under the normal before clamping, per entry."""
-        scale = max(self.scale, 1e-6)
-        return -0.5 * ((value - self.loc) / scale).square() - math.log(scale) - 0.5 * math.log(2 * math.pi)
+        scale = torch.as_tensor(self.scale, dtype=self.loc.dtype, device=self.loc.device).clamp(min=1e-6)
+        return -0.5 * ((value - self.loc) / scale).square() - scale.log() - 0.5 * math.log(2 * math.pi)
 
 
 class SquashedNormal:

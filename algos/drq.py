@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from algos.agent import Batch
-from algos.augmentations import crop_shift
 from algos.distributions import SquashedNormal
 from algos.drqv2 import DrQV2Agent, Metrics, squared_error
 from algos.networks import StochasticActor, Temperature
@@ -36,8 +35,6 @@ class DrQAgent(DrQV2Agent):
     Metrics beside DrQ-v2's: ``actor_entropy``, minus the mean log density of the policy's actions; ``alpha``
     and ``alpha_loss`` of the temperature. ``actor_loss`` includes the entropy.
     """
-
-    shift_function = staticmethod(crop_shift)
 
     def __init__(
         self,

@@ -9,8 +9,9 @@ beside it (``update_auxiliary``).
 from __future__ import annotations
 
 import copy
+import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algos.agent import Batch
-from algos.augmentations import random_shift
+from algos.augmentations import crop_shift, random_shift
 from algos.distributions import TruncatedNormal
 from algos.networks import Actor, Critic, Encoder, soft_update
+from algos.numerics import Numerics
+from algos.recorded_update import RecordedUpdate
 from algos.schedules import parse_schedule
 from common.errors import SnapshotError
 from common.seeding import derive_seed
@@ -48,15 +51,13 @@ class DrQV2Agent:
         stddev_schedule: exploration noise by decisions made (see ``algos.schedules``).
         stddev_clip: limit of the noise inside the updates.
         seed: seeds initialisation and generators.
+        numerics: how updates are computed, fields of ``algos.numerics.Numerics`` by name.
 
     Metrics of ``update``: ``batch_reward`` and ``critic_target_q``, means over the batch of the n-step reward
     and of the target; ``critic_loss``, what critic and encoder minimised; ``critic_q1`` and ``critic_q2``,
     mean values of the actions taken; ``actor_loss``, minus the mean value of the policy's actions;
     ``actor_logprob``, their mean log density.
     """
-
-    # How ``shift`` works; ``crop_shift`` gives the same frames up to rounding in a fraction of the time.
-    shift_function: Callable[..., Tensor] = staticmethod(random_shift)
 
     def __init__(
         self,
@@ -72,7 +73,9 @@ class DrQV2Agent:
         stddev_schedule: str | float = "linear(1.0,0.1,100000)",
         stddev_clip: float = 0.3,
         seed: int = 0,
+        numerics: Numerics | Mapping[str, Any] | None = None,
     ) -> None:
+        self.numerics = Numerics.of(numerics).on(torch.device(device))
         self.obs_shape = tuple(obs_shape)
         self.action_dim = int(action_shape[0])
         self.device = torch.device(device)
@@ -95,7 +98,14 @@ class DrQV2Agent:
             self.build_networks()
         for network in self.networks().values():
             network.to(self.device)
+        self.numerics.apply(self.networks().values())
         self.build_optimizers()
+        self._noise: Tensor | None = None  # the schedule's present value, while an update is recorded
+        self._recorded: RecordedUpdate | None = None
+        if self.numerics.cuda_graph:
+            self._noise = torch.zeros((), device=self.device)
+            learn = functools.partial(self._learn, step=0)  # only the noise depends on the step
+            self._recorded = RecordedUpdate(learn, self.generators["update"], self.device)
         self.train(False)
 
     # What subclasses extend ------------------------------------------------------------------------------
@@ -136,11 +146,12 @@ class DrQV2Agent:
         return {"encoder": self.encoder_opt, "actor": self.actor_opt, "critic": self.critic_opt}
 
     def shift(self, obs: Tensor) -> Tensor:
-        """Return float32 (N, C, H, W) randomly shifted copies of uint8 observations."""
-        return self.shift_function(obs, generator=self.generators["update"]).float()
+        """Return randomly shifted copies (N, C, H, W) of uint8 observations, uint8 or float32."""
+        move = crop_shift if self.numerics.shift == "crop" else random_shift
+        return move(obs, generator=self.generators["update"])
 
     def augment(self, obs: Tensor) -> Tensor:
-        """Return what actor and critic learn from: float32 (N, C, H, W) of uint8 observations."""
+        """Return what actor and critic learn from: uint8 or float32 (N, C, H, W) of uint8 observations."""
         return self.shift(obs)
 
     def prepare(self) -> dict[str, Any]:
@@ -155,7 +166,9 @@ class DrQV2Agent:
 
     def policy(self, features: Tensor, step: int) -> TruncatedNormal:
         """Return the action distribution at (N, repr_dim) features after ``step`` decisions."""
-        return TruncatedNormal(self.actor(features), self.stddev_schedule(step))
+        recorded = self._noise is not None and self.actor.training  # a replay reads the tensor anew
+        noise = self._noise if recorded else self.stddev_schedule(step)
+        return TruncatedNormal(self.actor(features), noise)  # type: ignore[arg-type]
 
     @torch.inference_mode()
     def act(self, obs: np.ndarray | Tensor, step: int, eval_mode: bool) -> np.ndarray:
@@ -164,7 +177,8 @@ class DrQV2Agent:
         if step < self.num_expl_steps and not eval_mode:
             uniform = torch.rand(len(obs), self.action_dim, generator=generator, device=self.device)
             return (2.0 * uniform - 1.0).cpu().numpy()
-        policy = self.policy(self.encoder(torch.as_tensor(obs, device=self.device)), step)
+        with self.numerics.eager():  # numbers of observations vary: compiling for each would take minutes
+            policy = self.policy(self.encoder(torch.as_tensor(obs, device=self.device)), step)
         action = policy.mean if eval_mode else policy.sample(generator=generator)
         return action.cpu().numpy()
 
@@ -173,6 +187,20 @@ class DrQV2Agent:
     def update(self, batch: Batch, step: int) -> Metrics:
         """Learn from one batch on the agent's device; ``step`` counts decisions made."""
         self.train(True)
+        if self._recorded is None or self._noise is None:
+            metrics = self._learn(batch, step)
+        else:
+            self._noise.fill_(self.stddev_schedule(step))
+            metrics = self._recorded(batch)
+        self.train(False)
+        return metrics
+
+    def _learn(self, batch: Batch, step: int) -> Metrics:
+        """Take all steps of an update, in the chosen precision."""
+        with self.numerics.autocast(self.device):
+            return self._learn_from(batch, step)
+
+    def _learn_from(self, batch: Batch, step: int) -> Metrics:
         obs = self.augment(batch.obs)
         features = self.encoder(obs)
         target_q = self.target(batch, step)
@@ -181,7 +209,6 @@ class DrQV2Agent:
         metrics |= self.update_actor(features.detach(), step)
         metrics |= self.update_auxiliary(batch, obs)
         soft_update(self.critic, self.critic_target, self.critic_target_tau)
-        self.train(False)
         return metrics
 
     @torch.no_grad()
@@ -247,8 +274,13 @@ class DrQV2Agent:
             beta: decay of the first moment.
         """
         parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
-        fused = self.device.type in ("cpu", "cuda")  # one pass over the parameters instead of ten
-        return torch.optim.Adam(parameters, lr or self.lr, betas=(beta, 0.999), fused=fused)
+        return torch.optim.Adam(
+            parameters,
+            lr or self.lr,
+            betas=(beta, 0.999),
+            fused=self.device.type in ("cpu", "cuda"),  # one pass over the parameters instead of ten
+            capturable=self.numerics.cuda_graph,
+        )
 
     def train(self, training: bool) -> None:
         """Set the mode of all networks; they are in training mode inside ``update`` only."""
@@ -284,6 +316,8 @@ class DrQV2Agent:
         for name, optimizer in self.optimizers().items():
             # PyTorch would share the moments with ``state``.
             optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))
+        if self._recorded is not None:
+            self._recorded.forget()
         for name, generator in self.generators.items():
             saved = state["generators"][name]
             if saved.shape == generator.get_state().shape:

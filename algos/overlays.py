@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from algos.augmentations import crop_shift, random_overlay
+from algos.augmentations import random_overlay
 from algos.drqv2 import DrQV2Agent
 from algos.options import check_count, check_number
 from algos.textures import generate_textures
@@ -169,8 +169,6 @@ class OverlayAgent(DrQV2Agent):
         overlay_alpha: share of the image in the blend.
         options: see ``DrQV2Agent``.
     """
-
-    shift_function = staticmethod(crop_shift)
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from algos.agent import Batch
 from algos.drqv2 import Metrics
 from algos.imagenet import IMAGENET, RANDOM, batch_statistics, find_weights, frozen_resnet, load_weights
+from algos.numerics import ImageNetwork, centred
 from algos.svea import SVEAAgent
 from common.errors import ConfigError, unknown_choice
 from common.files import sha256_file
@@ -19,7 +20,7 @@ from common.files import sha256_file
 BN_MODES = ("running", "batch")
 
 
-class PiegEncoder(nn.Module):
+class PiegEncoder(ImageNetwork):
     """Frozen ResNet-18 features of every frame and of their changes, then one trained layer.
 
     Source: PIE-G's code. Three frames of 84 x 84 give 2 * (128 * 11 * 11) features of the last two frames and
@@ -46,8 +47,8 @@ class PiegEncoder(nn.Module):
     def features(self, obs: Tensor) -> Tensor:
         """Return float32 (N, F): of (N, 3 * T, H, W) in [0, 255], frames 2 to T and their changes."""
         # Not ImageNet's normalisation: PIE-G feeds the network what DrQ-v2's encoder sees.
-        frames = (obs.float() / 255.0 - 0.5).unflatten(1, (-1, 3))
-        maps = self.resnet(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        frames = centred(obs.unflatten(1, (-1, 3)).flatten(0, 1), self.channels_last)
+        maps = self.resnet(frames).unflatten(0, (len(obs), -1))
         newer = maps[:, 1:]
         return torch.cat([newer, newer - maps[:, :-1]], dim=1).flatten(1)
 

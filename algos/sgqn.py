@@ -75,9 +75,15 @@ class SGQNAgent(OverlayAgent):
         """Return all optimisers by name."""
         return {**super().optimizers(), "aux": self.aux_opt}
 
+    def augment(self, obs: Tensor) -> Tensor:
+        """Return what is learned from, float32 (N, C, H, W): values have gradients with respect to it."""
+        return super().augment(obs).float()
+
     def salient(self, obs: Tensor, action: Tensor) -> Tensor:
         """Return bool (N, C, H, W): the pixels on which the value of ``action`` depends most."""
-        return saliency_mask(guided_saliency(self.encoder, self.critic, obs, action), self.quantile)
+        with self.numerics.eager():  # guided backpropagation changes the backward pass of the layers
+            saliency = guided_saliency(self.encoder, self.critic, obs, action)
+        return saliency_mask(saliency, self.quantile)
 
     def critic_loss(
         self, batch: Batch, obs: Tensor, values: tuple[Tensor, Tensor], target_q: Tensor
