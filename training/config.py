@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 CONFIG_DIR = PROJECT_ROOT / "cfgs"
 GROUPS = ("agent", "masker", "task")
+STUDY = "+study"  # a sweep over the settings of one question; no group of every configuration, hence the plus
 MASKERS_WITHOUT_REFERENCE = ("none", "groundtruth")
 
 # Keys of the original code and DrQ-v2 that have another name or place here.
@@ -86,7 +87,7 @@ def _group_choices(group: str) -> list[str]:
 
 def manual(text: str | None) -> str:
     """Return a docstring followed by the choices of every group, for ``--help``."""
-    choices = [f"{group}: {', '.join(_group_choices(group))}" for group in GROUPS]
+    choices = [f"{group}: {', '.join(_group_choices(group.lstrip('+')))}" for group in (*GROUPS, STUDY)]
     return "\n".join([inspect.cleandoc(text or ""), "", *choices, "All values: python train.py --cfg job"])
 
 
@@ -163,6 +164,8 @@ def _check_group(override: Override) -> None:
 def _check_key(key: str, known: set[str]) -> None:
     if key in MOVED_KEYS:
         raise ConfigError(f"The key '{key}' has moved.", f"Write {MOVED_KEYS[key]}.")
+    if key == STUDY[1:]:
+        raise ConfigError("A study is added to the configuration.", f"Write {STUDY}=..., with the plus.")
     if key not in known:
         hint = f"{nearest(key, known)}All keys stand in cfgs/config.yaml, cfgs/agent and cfgs/masker."
         raise ConfigError(f"Unknown configuration key '{key}'.", hint)
@@ -188,17 +191,30 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
     for agent in _chosen_names(chosen.get("agent")):
         if agent in _group_choices("agent"):
             known |= _known_keys(compose_config([f"agent={agent}"], config_name))
+    known |= _study_keys(chosen, config_name)
     # Values of a masker that is not the default one are known too.
     known |= {f"masker.{key}" for key in compose_config(["masker=paper"]).masker}
     for override in overrides:
         key = override.get_key_element()
-        if key.startswith(("hydra", "+", "~")):
+        if key.startswith(("hydra", "+", "~")) and key != STUDY:
             continue
-        if key in GROUPS:
+        if key in (*GROUPS, STUDY):
             _check_group(override)
         else:
             _check_key(key, known)
     return arguments + _masker_switch(chosen, multirun)
+
+
+def _study_keys(chosen: dict[str, Any], config_name: str) -> set[str]:
+    """Return the keys that a chosen study adds; a setting that it does not have is refused."""
+    study = chosen.get(STUDY)
+    if study not in _group_choices("study"):
+        return set()
+    cfg = compose_config([f"{STUDY}={study}"], config_name)
+    for setting in _chosen_names(chosen.get("study.setting")) if "study.setting" in chosen else ():
+        if str(setting) not in cfg.study.get("settings", ()):
+            raise unknown_choice(f"setting of the study {study}", setting, cfg.study.get("settings", ()))
+    return _known_keys(cfg)
 
 
 def _masker_switch(chosen: dict[str, Any], multirun: bool) -> list[str]:
@@ -301,6 +317,6 @@ def _changes(path: Path, cfg: DictConfig) -> list[str]:
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
         and key not in FREE_ON_RESUME
-        and not key.startswith("hydra.")
+        and not key.startswith(("hydra.", "study."))
         and not _same_content_elsewhere(key, before.get(key), now.get(key))
     ]
