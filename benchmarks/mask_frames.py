@@ -53,7 +53,7 @@ def frames_of(
 
     Args:
         domain: one of ``DOMAINS``.
-        level: a key of ``LEVELS``.
+        level: a key of ``LEVELS``, or any level of the environment.
         count: how many.
         seed: of poses, colours and clips; pretraining never uses it.
         source: ``dmcgb`` or ``procedural``.
@@ -74,7 +74,8 @@ def _render(domain: str, level: str, count: int, seed: int, source: str, data_di
     from dm_control import suite
 
     task = find_task(POSE_TASKS[domain])
-    env: Any = make_env(POSE_TASKS[domain], LEVELS[level], source, data_dir, seed=seed, foreground=True)
+    wearing = LEVELS.get(level, level)
+    env: Any = make_env(POSE_TASKS[domain], wearing, source, data_dir, seed=seed, foreground=True)
     rng = counter_rng(seed, f"benchmark/{domain}/{level}")
     others = poses(domain, suite.load(task.domain, task.task, task_kwargs={"random": seed + 7}), rng)
     planned = load_planned(domain)
