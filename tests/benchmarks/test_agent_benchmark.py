@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import agents
+from benchmarks import agents, rounds, update
 from common.errors import ConfigError
 
 
@@ -14,11 +14,11 @@ def test_ratios_are_taken_round_by_round():
         "drqv2": {"update": [10.0, 20.0, 20.0], "act": [1.0, 1.0, 1.0]},
         "svea": {"update": [15.0, 30.0, 34.0], "act": [2.0, 3.0, 4.0]},
     }
-    table = agents.summarise(spent)
+    table = rounds.summarise(spent, "drqv2")
     assert table["svea"]["update_ratio"] == 1.5 and table["svea"]["update_ms"] == 30
     assert table["svea"]["update_ratio_range"] == [1.5, 1.7] and table["svea"]["act_ratio"] == 3
     assert table["drqv2"]["update_ratio"] == 1
-    text = agents.markdown(table, {"device": "cpu", "threads": 3})
+    text = rounds.markdown(table, {"device": "cpu", "threads": 3}, "drqv2", "agent")
     assert text.splitlines()[0] == "device cpu, threads 3"
     assert "| svea | 30.00 | 1.50 (1.50 to 1.70) | 3.00 | 3.00 (2.00 to 4.00) |" in text
 
@@ -48,3 +48,16 @@ def test_a_short_run_writes_what_it_measured(tmp_path, capsys):
     for row in found["agents"].values():
         assert len(row["update_rounds_ms"]) == 2 and row["update_ms"] > 0 and row["act_ms"] > 0
     assert (tmp_path / "agents.md").read_text() in capsys.readouterr().out
+
+
+def test_rows_of_the_update_that_cannot_run_here_are_left_out(tmp_path, capsys):
+    rows = ["--rows", "exact", "exact, CUDA graph", "bfloat16"]
+    flags = ["--agent", "drq", "--batch", "2", "--image-size", "36", "--rounds", "2", "--acts", "1"]
+    update.main([*flags, *rows, "--out", str(tmp_path / "update.json")])
+    found = json.loads((tmp_path / "update.json").read_text())
+    assert list(found["rows"]) == ["plain", "exact", "bfloat16"]
+    assert all(row["update_ms"] > 0 for row in found["rows"].values())
+    assert "Left out: exact, CUDA graph" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="exakt") as caught:
+        update.parse(["--rows", "exakt"])
+    assert "Did you mean exact?" in caught.value.hint
