@@ -51,14 +51,16 @@ def test_a_table_is_put_between_its_marks(tmp_path):
 
 
 def test_a_real_run_tells_the_regions_apart(tmp_path, monkeypatch, capsys):
-    argv = "levels --domains cartpole --levels objects_color_hard video_easy --episodes 1 --steps 2 --out"
+    argv = (
+        "levels --domains cartpole --levels objects_color_hard light_color_hard --episodes 1 --steps 2 --out"
+    )
     monkeypatch.setattr("sys.argv", [*argv.split(), str(tmp_path)])
     levels.main()
     found = json.loads((tmp_path / "levels.json").read_text())["domains"]["cartpole"]
     assert found["training_scene_unchanged"]
     assert all(figures["same_physics"] for figures in found["levels"].values())
-    colour, video = found["levels"]["objects_color_hard"], found["levels"]["video_easy (segmentation)"]
+    colour, light = found["levels"]["objects_color_hard"], found["levels"]["light_color_hard"]
     assert colour["agent"] == 1.0 and colour["sky_at_all"] == 0.0
-    assert video["agent_at_all"] == 0.0 and video["floor_at_all"] == 0.0 and video["sky_at_all"] > 0.9
+    assert light["sky_at_all"] == 0.0 and light["floor"] > 0.5
     assert "| `objects_color_hard` | 100 / 0 / " in capsys.readouterr().out
     assert (tmp_path / "levels.png").stat().st_size > 1000
