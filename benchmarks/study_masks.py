@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,7 @@ def measure_settings(maskers: Mapping[str, dict[str, Any]], plan: Plan, baseline
 
 def masks_report(record: Mapping[str, Any]) -> str:
     """Return the record of ``measure_settings`` and its question as Markdown."""
-    domains, base = record["domains"], record["baseline"]
+    domains, levels, base = record["domains"], record["levels"], record["baseline"]
 
     def mean(setting: Mapping[str, Any], level: str, measure: str) -> float:
         return float(np.mean([setting["cells"][domain][level][measure] for domain in domains]))
@@ -174,31 +174,28 @@ def masks_report(record: Mapping[str, Any]) -> str:
     for name, setting in record["settings"].items():
         change, low, high = setting["difference"]
         compared = "baseline" if name == base else f"{change:+.3f} [{low:+.3f}, {high:+.3f}]"
-        cells = [f"{mean(setting, level, 'iou'):.3f}" for level in record["levels"]]
+        cells = [f"{mean(setting, level, 'iou'):.3f}" for level in levels]
         rows.append([name.replace("_", " "), *cells, compared, f"{setting['cpu_ms_per_frame']:.0f}"])
-        cells = [
-            "{:.2f} / {:.2f} / {:.0f} %".format(
-                mean(setting, level, "recall"),
-                mean(setting, level, "precision"),
-                100 * mean(setting, level, "empty"),
-            )
-            for level in record["levels"]
-        ]
-        details.append([name.replace("_", " "), *cells])
-    heads = [level.replace("_", " ") for level in record["levels"]]
-    pictures = f"{record['frames']} pictures of each of {len(domains)} domains per level"
-    return "\n".join(
-        [
-            f"**{record['question']}** Masker `{record['variant']}`, {record['source']} backgrounds, seed "
-            f"{record['seed']}, {pictures}.",
-            "",
-            "Mean IoU; difference over all levels, 95 % interval over pictures; CPU time per picture.",
-            "",
-            table(["setting", *heads, "difference", "ms"], rows),
-            "",
-            "Recall / precision / share of empty masks.",
-            "",
-            table(["setting", *heads], details),
-            "",
-        ]
+        details.append([name.replace("_", " "), *(_detail(setting, level, mean) for level in levels)])
+    own = record["settings"][base]["cells"]
+    by_domain = [
+        [domain.replace("_", " "), *(f"{own[domain][level]['iou']:.2f}" for level in levels)]
+        for domain in domains
+    ]
+    heads = [level.replace("_", " ") for level in levels]
+    parts = (
+        f"**{record['question']}** Masker `{record['variant']}`, {record['source']} backgrounds, seed "
+        f"{record['seed']}, {record['frames']} pictures of each of {len(domains)} domains per level.",
+        "Mean IoU; difference over all levels, 95 % interval over pictures; CPU time per picture.",
+        table(["setting", *heads, "difference", "ms"], rows),
+        "Recall / precision / share of empty masks.",
+        table(["setting", *heads], details),
+        f"IoU of `{base}` in each domain.",
+        table(["domain", *heads], by_domain),
     )
+    return "\n\n".join(parts) + "\n"
+
+
+def _detail(setting: Mapping[str, Any], level: str, mean: Callable[..., float]) -> str:
+    recall, precision, empty = (mean(setting, level, name) for name in ("recall", "precision", "empty"))
+    return f"{recall:.2f} / {precision:.2f} / {empty:.0%}"
