@@ -208,6 +208,19 @@ def test_several_runs_and_maskers(run, made, tmp_path, capsys):
         locoeval.main(["--model_dir", str(run), str(run), *flags, "--overwrite"])
 
 
+def test_how_well_points_are_found_again_is_measured_in_the_real_simulator(tmp_path):
+    # 100 control steps per decision: real episodes of ten decisions.
+    run = make_run(tmp_path / "run", "cartpole_swingup", "none", 1, action_repeat=100)
+    assert evaluate(run, "--mode", "cam_pos_easy", "--episodes", "1", "--masker", "none", "tiny") == 0
+    none, tiny = (
+        load_result(run / "eval" / f"cam_pos_easy-procedural-{m}-s0.json") for m in ("none", "tiny")
+    )
+    # The references' own points: found within a few pixels by a masker that knows this domain.
+    assert none.point_error is None and 0 < tiny.point_error < 10
+    assert tiny.episode_point_error == [tiny.point_error]
+    assert none.mask_recall == 1.0 and none.mask_iou < 0.2 < tiny.mask_iou
+
+
 # The real command ------------------------------------------------------------------------------------------
 
 EPISODES = 8
