@@ -22,6 +22,7 @@ from envs.make import make_env
 from envs.pixel_env import episode_seed
 
 Answer = tuple[int, dict[str, np.ndarray], float | None, bool, bool, dict[str, Any]]
+_LONGEST_STEP = 60.0  # seconds
 _GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 
 
@@ -124,6 +125,8 @@ class ProcessVectorEnv(AsyncVectorEnv):
             for index in [] if terminate else list(awaited):
                 while awaited[index] and self.parent_pipes[index] is not None:
                     awaited[index] -= 1
+                    if not self.parent_pipes[index].poll(_LONGEST_STEP):
+                        break  # a signal came between a reply and its being counted
                     if not self.parent_pipes[index].recv()[1]:  # it failed: nothing else will come
                         self.parent_pipes[index].close()
                         self.parent_pipes[index] = None  # type: ignore[call-overload]
