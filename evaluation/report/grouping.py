@@ -22,8 +22,7 @@ LONGEST_FACT = 24
 
 def drawn_source(entry: Entry) -> str | None:
     """Return where the level's colours and clips came from; None where it draws from nowhere."""
-    facts, conditions = entry.conditions.level_facts, entry.conditions
-    return facts.get("source", None if entry.level == "train" else conditions.source)
+    return entry.conditions.level_facts.get("source")
 
 
 def _agent(entry: Entry) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def _chapter(chapter: Chapter) -> list[tuple[str, str]]:
     levels, *others = chapter.plots
     returns = _plot(levels) + "".join(_titled(table) for table in chapter.returns)
     parts = [("Returns", returns)]
-    parts.append(("Over all tasks", "".join(map(_plot, others)) + html_table(chapter.over_tasks)))
+    parts.append(("Aggregates", "".join(map(_plot, others)) + html_table(chapter.over_tasks)))
     parts.append(("Statistics", "".join(_titled(table) for table in chapter.statistics)))
     if chapter.quality:
         parts.append(("Mask quality", html_table(chapter.quality)))

@@ -75,8 +75,10 @@ def level_panel(
     known = [e for _, row in rows for e in row if e is not None and math.isfinite(e.value)]
     low, high = extent or _extent(known)
     marks = [mark for mark in ticks(low, high, 5) if low <= mark <= high]
-    left = min(LABEL_MOST, max([CHARACTER * len(name) for name, _ in rows], default=0)) + 12
-    group = BAND * max(len(series), 1) + 10
+    parts = [part for name, _ in rows for part in _label_lines(name)]
+    left = min(LABEL_MOST, max([CHARACTER * len(part) for part in parts], default=0)) + 12
+    tallest = max(len(_label_lines(name)) for name, _ in rows)
+    group = max(BAND * max(len(series), 1), 14.0 * tallest) + 10
     height = TOP + group * len(rows) + AXIS
     drawing = Drawing(WIDTH, height, f"{title}: {axis}")
     x = _scale(low, high, left, WIDTH - RIGHT)
@@ -88,7 +90,7 @@ def level_panel(
     drawing.text((left + WIDTH - RIGHT) / 2, bottom + 33, axis, "small", "middle")
     for index, (name, row) in enumerate(rows):
         top = TOP + group * index + 5
-        drawing.text(left - 8, top + (group - 10) / 2 + 4, clipped(name, LABEL_MOST), "", "end")
+        _draw_label(drawing, left - 8, top + (group - 10) / 2 + 4, name)
         for k, estimate in enumerate(row):
             if estimate is not None and math.isfinite(estimate.value):
                 tip = f"{series[k]}, {name}: {interval(estimate, form)}"
@@ -96,6 +98,18 @@ def level_panel(
     if reference is not None:
         drawing.line(x(reference), TOP - 4, x(reference), bottom, "reference")
     return drawing
+
+
+def _label_lines(name: str) -> list[str]:
+    """Return a combination of levels as one line per level."""
+    first, *others = name.split("+")
+    return [first, *(f"+ {other}" for other in others)]
+
+
+def _draw_label(drawing: Drawing, x: float, y: float, name: str) -> None:
+    lines = _label_lines(name)
+    for index, line in enumerate(lines):
+        drawing.text(x, y + 14 * (index - (len(lines) - 1) / 2), clipped(line, LABEL_MOST), "", "end")
 
 
 def _draw_estimate(
@@ -163,7 +177,7 @@ def aggregate_plot(scores: Scores) -> Plot | None:
         f"Over {len(scores.section.tasks)} tasks, returns divided by 1,000; lines are 95 % stratified "
         f"bootstrap intervals. {conditions_sentence(scores)}"
     )
-    return Plot("aggregates", "Over all tasks", caption, panels, scores.methods)
+    return Plot("aggregates", "Aggregates", caption, panels, scores.methods)
 
 
 def level_plot(scores: Scores) -> Plot:

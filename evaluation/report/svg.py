@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 SERIES = 8  # colours; later series repeat them with another marker
-CHARACTER = 6.4  # mean width of a character of 12 px text
+CHARACTER = 6.9  # generous mean width of a character of 12 px text
 # Okabe and Ito's palette, safe for colour-blind readers, darkened or lightened to stand out on either ground.
 THEMES = {
     "light": ("#0067a5", "#c44e00", "#00805b", "#a5528a", "#9a6a00", "#2a8fbd", "#5c5c5c", "#7a3b2e"),

@@ -106,7 +106,7 @@ def returns_tables(scores: Scores) -> list[Table]:
         for method in methods:
             found = [scores.find(task, level, method) for level in levels]
             cells = [
-                Text(_mean_std(score), strong=method == best[level])
+                Text(_mean_std(score), strong=_is_best(score, best[level]))
                 for level, score in zip(levels, found, strict=True)
             ]
             rows.append([Text(method), *cells])
@@ -131,9 +131,14 @@ def _any(scores: Scores, task: str, level: str) -> bool:
     return any(scores.find(task, level, method) for method in scores.methods)
 
 
-def _best(scores: Scores, task: str, level: str) -> str | None:
-    found = [score for method in scores.methods if (score := scores.find(task, level, method))]
-    return max(found, key=lambda s: s.mean.value).cell.method if len(found) > 1 else None
+def _best(scores: Scores, task: str, level: str) -> float | None:
+    """Return the highest mean of a level, None where there is nothing to compare."""
+    found = [score.mean.value for method in scores.methods if (score := scores.find(task, level, method))]
+    return max(found) if len(set(found)) > 1 else None
+
+
+def _is_best(score: Score | None, best: float | None) -> bool:
+    return score is not None and score.mean.value == best
 
 
 def _mark(score: Score) -> str:
@@ -233,7 +238,7 @@ def aggregate_table(scores: Scores) -> Table:
             "nothing about other training seeds."
         )
     levels = [_spaced(a.level) for a in scores.aggregates]
-    return Table("Over all tasks", caption, header, rows, 1, _groups(levels), notes)
+    return Table("Aggregates", caption, header, rows, 1, _groups(levels), notes)
 
 
 def _task_list(scores: Scores) -> str:

@@ -13,7 +13,7 @@ from evaluation.report.loading import Picture, Run
 from evaluation.report.pictures import HIGHEST, WIDEST, embed_pictures
 from evaluation.report.plots import curve_plot, level_panel
 from evaluation.report.scores import Estimate
-from evaluation.report.svg import Drawing, clipped, legend, stack, ticks
+from evaluation.report.svg import CHARACTER, Drawing, clipped, legend, stack, ticks
 
 
 def run(seed=1, method="drqv2 + tiny", task="walker_walk", evaluations=(), training=()):
@@ -114,7 +114,7 @@ def test_undefined_estimates_are_left_out():
 
 
 def test_clipped():
-    assert clipped("short", 100) == "short" and clipped("a" * 50, 64) == "a" * 9 + "…"
+    assert clipped("short", 100) == "short" and clipped("a" * 50, 10 * CHARACTER) == "a" * 9 + "…"
 
 
 def test_pictures_are_embedded_and_large_ones_reduced(tmp_path):

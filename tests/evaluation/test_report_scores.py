@@ -191,6 +191,15 @@ def test_returns_table(scores):
         assert words in table.caption
 
 
+def test_equal_means_are_all_bold_unless_all_are_equal():
+    pairs = [([5.0], "none"), ([7.0], "tiny"), ([7.0], "groundtruth")]
+    entries = [entry(r, variant) for r, variant in pairs]
+    entries += [entry([5.0], variant, level="video_hard") for variant in ("none", "tiny")]
+    (table,) = returns_tables(compute_scores(section(*entries), replicates=5))
+    assert [row[1].strong for row in table.rows] == [False, True, True, False]
+    assert not any(row[2].strong for row in table.rows)
+
+
 def test_quality_table(scores):
     table = quality_table(scores)
     assert all("none" not in row[0].text for row in table.rows) and len(table.rows) == 2 * 4 * 2
