@@ -11,7 +11,7 @@ from rich.table import Table
 
 from evaluation.results import Conditions, EvaluationResult
 
-TABLE_WIDTH = 120
+TABLE_WIDTH = 160
 
 
 def make_progress(console: Console | None) -> Progress:
@@ -52,9 +52,8 @@ def results_table(results: Sequence[EvaluationResult]) -> Table:
     with_random = any(result.random_return is not None for result in results)
     with_success = any(result.success_rate is not None for result in results)
     table = Table(title=title(results), caption=_caption(results), caption_justify="left")
-    table.add_column("level")
-    if several:
-        table.add_column("masker")
+    for name in ["level"] + ["masker"] * several:  # the longest level is worth more than narrow headings
+        table.add_column(name, no_wrap=True, overflow="fold")
     names = ["return (mean ± std)", "IQM [95 % interval]"]
     names += (
         ["random"] * with_random
@@ -63,7 +62,7 @@ def results_table(results: Sequence[EvaluationResult]) -> Table:
     )
     names += ["point error"] * with_points
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for r in results:
         cells = [f"{r.mean:.1f} ± {r.std:.1f}", f"{r.iqm:.1f} [{r.iqm_low:.1f}, {r.iqm_high:.1f}]"]
         cells += [_number(r.random_return, ".1f")] * with_random
