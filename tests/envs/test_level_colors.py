@@ -2,9 +2,6 @@
 
 import numpy as np
 import pytest
-import torch  # noqa: F401  (before dm_control: the other order can crash)
-from dm_control import suite
-from dm_control.suite import common
 
 from common.errors import ConfigError
 from envs.colors import ColorScene, Painter, Palette, colour_index
@@ -32,6 +29,8 @@ def stages():
 
 def rebuilt_picture(stage, domain, entry):
     """The same state drawn from a model that was compiled anew from edited XML text."""
+    from dm_control.suite import common
+
     text = {name: " ".join(map(repr, rgb)) for name, rgb in entry.items()}
     assets = {name: content.decode() for name, content in common.ASSETS.items()}
     sky, materials = "./common/skybox.xml", "./common/materials.xml"
@@ -46,6 +45,7 @@ def rebuilt_picture(stage, domain, entry):
         changed = changed.replace(old, new)
     assets[materials] = changed
     if domain == "quadruped":
+        from dm_control import suite
         from dm_control.suite import quadruped
 
         xml = quadruped.make_model(

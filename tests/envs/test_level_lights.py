@@ -4,8 +4,6 @@ import re
 
 import numpy as np
 import pytest
-import torch  # noqa: F401  (before dm_control: the other order can crash)
-from dm_control.suite import common
 
 import envs
 from envs.camera_light import CAM_POS, MOVING_LIGHT, CameraScene, LightScene, Motion
@@ -29,6 +27,8 @@ def stages():
 
 def rebuilt(stage, domain, edit):
     """Picture and labels of the stage's state, drawn by a model that was compiled from edited XML."""
+    from dm_control.suite import common
+
     mujoco = load_mujoco()
     xml = edit(common.read_model(f"{domain}.xml").decode())
     model = mujoco.MjModel.from_xml_string(xml, common.ASSETS)

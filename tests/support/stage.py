@@ -1,8 +1,6 @@
 """A simulator that stands still, for tests of what levels do to its picture."""
 
 import numpy as np
-import torch  # noqa: F401  (before dm_control: the other order can crash)
-from dm_control import suite
 
 from envs.renderer import Renderer, load_mujoco
 
@@ -22,6 +20,8 @@ class Stage:
     """A simulator that stands still, and its renderer."""
 
     def __init__(self, domain):
+        from dm_control import suite  # after envs, which loads torch and triton: the other order can crash
+
         self.env = suite.load(domain, DOMAINS[domain], task_kwargs={"random": 0})
         self.env.reset()
         for _ in range(10):
