@@ -6,7 +6,7 @@ import inspect
 import json
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -15,10 +15,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import algos
-import locoeval
 from algos import Batch
 from common.errors import ConfigError, InputError
 from common.paths import PROJECT_ROOT
+from evaluation.plan import Job
 from evaluation.run_directory import RunDirectory
 from samg import build_masker
 from tests.support.fake_env import FakeVectorEnv
@@ -32,6 +32,7 @@ from training.config import (
     validate,
 )
 from training.factory import check_same_agent, describe_agent, make_agent, prepare_agent
+from training.judging import make_trained_agent
 from training.snapshot import SnapshotStore, load_agent
 from wrappers import MaskObservation
 
@@ -307,6 +308,7 @@ def test_any_run_directory_builds_its_agent_without_the_files_of_learning(
     cfg = compose(agent, *SMALL)
     learner = make_agent(cfg, spaces(cfg), CPU)
     learner.update(batch(), 0)
+    cfg.agent.numerics.cuda_graph = cfg.agent.numerics.compile = True  # of a run on another machine
     info = {"updates": 1, "agent": prepare_agent(learner)}
     state = learner.state_dict()["networks"]
     SnapshotStore(tmp_path / "snapshots").save(2, {"agent": state}, info)
@@ -320,7 +322,8 @@ def test_any_run_directory_builds_its_agent_without_the_files_of_learning(
     assert run_directory.algorithm == agent
     networks, manifest = load_agent(tmp_path)
     assert manifest["agent"] == info["agent"]
-    restored = locoeval.make_trained_agent(run_directory, spaces(cfg), networks, CPU)
+    job = types.SimpleNamespace(run=run_directory, networks=networks)
+    restored = make_trained_agent(cast(Job, job), CPU, spaces(cfg))
     obs = batch().obs.numpy()
     assert np.array_equal(learner.act(obs, 9999, eval_mode=True), restored.act(obs, 9999, eval_mode=True))
 

@@ -93,7 +93,14 @@ def make_job_venv(job: Job, options: Options, level: str) -> Any:
 
 
 def make_trained_agent(job: Job, device: torch.device, venv: Any) -> Any:
-    """Build the run's agent for the spaces of ``venv`` and load its trained networks."""
-    agent = make_agent(job.run.config, venv, device)
+    """Build the run's agent for the spaces of ``venv`` and load its trained networks.
+
+    Of the choices that make updates faster only the layout concerns acting; the others, and what they need of
+    a machine, are left out.
+    """
+    config = job.run.config.copy()
+    layout = config.agent.get("numerics", {}).get("channels_last", True)
+    config.agent.numerics = {"channels_last": layout}
+    agent = make_agent(config, venv, device)
     agent.load_networks(job.networks)
     return agent
