@@ -14,7 +14,8 @@ from common.errors import ConfigError, unknown_choice
 from evaluation.report.loading import Entry
 
 LEVEL_ORDER = ("train", "color_easy", "color_hard", "video_easy", "video_hard", "distracting_cs")
-HIDDEN_FACTS = ("encoder_seed", "encoder_sha256")  # differ between training seeds of one agent
+# What differs between training seeds of one agent: drawn encoders, and which crops of the images it kept.
+HIDDEN_FACTS = ("encoder_seed", "sha256", "earlier_sha256")
 SHOWN_FILES = 3
 SHOWN_FACTS = 3
 LONGEST_FACT = 24
@@ -26,7 +27,16 @@ def drawn_source(entry: Entry) -> str | None:
 
 
 def _agent(entry: Entry) -> dict[str, Any]:
-    return {key: value for key, value in entry.conditions.agent.items() if key not in HIDDEN_FACTS}
+    return _plain_facts(entry.conditions.agent)
+
+
+def _plain_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return an agent's record, nested parts included, without what differs between seeds."""
+    return {
+        key: _plain_facts(value) if isinstance(value, dict) else value
+        for key, value in facts.items()
+        if key not in HIDDEN_FACTS
+    }
 
 
 def _masker(entry: Entry) -> dict[str, Any]:

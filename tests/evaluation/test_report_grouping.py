@@ -166,11 +166,21 @@ def test_what_may_stand_together(tmp_path):
     write(tmp_path, "d", task="walker_walk", train_seed=2)
     write(tmp_path, "e", task="walker_walk", seed=5)
     write(tmp_path, "f", "none", agent={"class": "DrQV2Agent"}, agent_steps=10)
-    agents = [{"class": "PieG", "encoder_seed": s, "encoder_sha256": str(s)} for s in (1, 2)]
+    overlays = [{"name": "textures", "sha256": str(s), "earlier_sha256": [str(s)] * s} for s in (1, 2)]
+    agents = [{"class": "PIEGAgent", "encoder_seed": s, "overlay_source": overlays[s - 1]} for s in (1, 2)]
     for seed, agent in enumerate(agents):
         write(tmp_path, f"g{seed}", "tiny", algorithm="pieg", agent=agent, train_seed=seed)
     (section,) = sections(tmp_path)
     assert section.title == "" and len(section.entries) == 8
+
+
+@pytest.mark.parametrize("fact", [{"encoder_sha256": "b"}, {"overlay_source": {"name": "photos"}}])
+def test_agents_that_learned_from_other_files_are_other_agents(tmp_path, fact):
+    common = {"class": "PIEGAgent", "encoder_sha256": "a", "overlay_source": {"name": "textures"}}
+    write(tmp_path, "a", algorithm="pieg", agent=common)
+    write(tmp_path, "b", algorithm="pieg", agent=common | fact, train_seed=2)
+    with pytest.raises(ConfigError, match="agent"):
+        sections(tmp_path)
 
 
 def test_the_training_scene_stands_in_the_tables_of_all_sources(tmp_path):
