@@ -85,8 +85,8 @@ def aggregates(samples: Sequence[np.ndarray], threshold: float = 1.0) -> np.ndar
 
     The mean is that of the tasks' means, so every task counts the same; the IQM is over all scores of all
     tasks together; the optimality gap is the mean distance below ``threshold``, scores above it counted as
-    ``threshold``, again every task alike (Agarwal et al. 2021, section 4.3). With equally many scores per task
-    these are rliable's ``aggregate_mean``, ``aggregate_iqm`` and ``aggregate_optimality_gap``.
+    ``threshold``, again every task alike (Agarwal et al. 2021, section 4.3). With as many scores for
+    every task these are rliable's ``aggregate_mean``, ``aggregate_iqm`` and ``aggregate_optimality_gap``.
 
     Args:
         samples: one float (n,) per task, n >= 1; 1 is the score of a perfect agent.
@@ -131,8 +131,8 @@ def stratified_intervals(
     """Return statistics with percentile intervals of the stratified bootstrap, float (3, k).
 
     Every sample is a stratum: it is resampled by itself, with replacement and to its own size, by rliable's
-    ``StratifiedIndependentBootstrap``, so tasks may have different numbers of runs. Equal arguments give equal
-    intervals, and numpy's global generator, which rliable draws from, is left as it was.
+    ``StratifiedIndependentBootstrap``, so tasks may have different numbers of runs. Equal arguments give
+    equal intervals, and numpy's global generator, which rliable draws from, is left as it was.
 
     Args:
         samples: one float (n,) per stratum, n >= 1 and finite.
