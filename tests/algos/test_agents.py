@@ -14,24 +14,20 @@ import algos
 from algos import Agent, DrQV2Agent
 from algos.networks import Encoder
 from common.errors import ConfigError, SnapshotError
-from tests.support.agents import AGENTS, make_agent, make_batch, moved, returns, snapshot, train_on_bars
+from tests.support.agents import (
+    AGENTS,
+    MOVED,
+    make_agent,
+    make_batch,
+    moved,
+    returns,
+    snapshot,
+    train_on_bars,
+)
 from training.flatten import flatten, restore
 
 every_agent = pytest.mark.parametrize("name", AGENTS)
 
-# What one update moves; ``critic_target`` and ``key_encoder`` follow slowly.
-CORE = {"encoder", "actor", "critic", "critic_target"}
-MOVED = {
-    "drqv2": CORE,
-    "svea": CORE,
-    "srm": CORE,
-    "sgqn": CORE | {"decoder"},
-    "pieg": CORE,
-    "curl": CORE | {"similarity", "key_encoder"},
-    "curl-rlvigen": CORE | {"similarity"},
-    "drq": CORE | {"temperature"},
-    "drq-original": CORE | {"temperature"},
-}
 AUXILIARY = {
     "sgqn": {"encoder", "decoder"},
     "curl": {"encoder", "similarity", "key_encoder"},

@@ -13,19 +13,33 @@ import torch.nn.functional as F
 from algos import DrQV2Agent
 from algos.numerics import Numerics, centred
 from common.errors import ConfigError
-from tests.support.agents import AGENTS, make_agent, make_batch, moved, returns, snapshot, train_on_bars
+from tests.support.agents import (
+    AGENTS,
+    MOVED,
+    make_agent,
+    make_batch,
+    moved,
+    returns,
+    snapshot,
+    train_on_bars,
+)
 
 every_agent = pytest.mark.parametrize("name", AGENTS)
 PLAIN = {"shift": "bilinear", "channels_last": False}
 
 
-def learn(name: str, updates: int = 1, **numerics: Any) -> tuple[DrQV2Agent, dict[str, torch.Tensor]]:
+def learn(name: str, critic_only: bool = True, **numerics: Any) -> tuple[DrQV2Agent, dict[str, torch.Tensor]]:
+    """Return an agent after its first update, and the metrics.
+
+    The first step of Adam goes by the signs of the gradients alone, so that what follows the critic's step
+    depends on roundings; ``critic_only`` leaves that out.
+    """
     agent = make_agent(name, numerics=numerics)
     agent.prepare()
-    metrics = {}
-    for number in range(updates):
-        metrics = agent.update(make_batch(seed=number), 100)
-    return agent, metrics
+    if critic_only:
+        agent.update_actor = lambda features, step: {}  # type: ignore[method-assign]
+        agent.update_auxiliary = lambda batch, obs: {}  # type: ignore[method-assign]
+    return agent, agent.update(make_batch(), 100)
 
 
 def alignment(one: DrQV2Agent, other: DrQV2Agent) -> float:
@@ -36,7 +50,7 @@ def alignment(one: DrQV2Agent, other: DrQV2Agent) -> float:
         grads = [(a.grad.flatten(), b.grad.flatten()) for a, b in pairs if a.grad is not None]
         if grads:
             found.append(float(F.cosine_similarity(*map(torch.cat, zip(*grads, strict=True)), dim=0)))
-    assert len(found) >= 3
+    assert len(found) >= 2
     return min(found)
 
 
@@ -45,19 +59,20 @@ def test_layout_and_copied_shifts_change_the_last_bits_only(name: str) -> None:
     (fast, metrics), (plain, expected) = learn(name), learn(name, **PLAIN)
     assert 0.9999 < alignment(fast, plain) < 1.0001
     for key, value in expected.items():
-        if key not in ("curl_accuracy", "aux_recall"):  # which jump
-            assert float(metrics[key]) == pytest.approx(float(value), rel=2e-2, abs=2e-3), key
+        assert float(metrics[key]) == pytest.approx(float(value), rel=1e-3, abs=1e-4), key
 
 
 @every_agent
 def test_bfloat16_learns_the_same_with_float32_parameters(name: str) -> None:
     (rounded, metrics), (exact, expected) = learn(name, precision="bfloat16"), learn(name)
-    assert moved(rounded, snapshot(make_agent(name))) == moved(exact, snapshot(make_agent(name)))
-    assert all(p.dtype == torch.float32 for net in rounded.networks().values() for p in net.parameters())
-    assert alignment(rounded, exact) > 0.6  # of small networks that see noise: their gradients nearly cancel
-    for key in ("critic_loss", "critic_q1", "critic_target_q", "actor_loss"):
+    # SGQN's salient pixels are others; networks this small that see noise have gradients that nearly cancel.
+    assert (0.5 if name == "sgqn" else 0.9) < alignment(rounded, exact) < 1.01
+    for key, value in expected.items():
         assert metrics[key].dtype == torch.float32
-        assert float(metrics[key]) == pytest.approx(float(expected[key]), rel=0.2, abs=0.1), key
+        assert float(metrics[key]) == pytest.approx(float(value), rel=0.1, abs=0.05), key
+    whole, _ = learn(name, critic_only=False, precision="bfloat16")
+    assert moved(whole, snapshot(make_agent(name))) == MOVED[name]
+    assert all(p.dtype == torch.float32 for net in whole.networks().values() for p in net.parameters())
 
 
 @pytest.mark.slow

@@ -32,6 +32,19 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "drq": ("DrQAgent", {}),
     "drq-original": ("DrQAgent", {"keep_original": True, "target_views": 3, "critic_views": 1}),
 }
+# What one update moves; ``critic_target`` and ``key_encoder`` follow slowly.
+CORE = {"encoder", "actor", "critic", "critic_target"}
+MOVED = {
+    "drqv2": CORE,
+    "svea": CORE,
+    "srm": CORE,
+    "sgqn": CORE | {"decoder"},
+    "pieg": CORE,
+    "curl": CORE | {"similarity", "key_encoder"},
+    "curl-rlvigen": CORE | {"similarity"},
+    "drq": CORE | {"temperature"},
+    "drq-original": CORE | {"temperature"},
+}
 
 
 def make_agent(name: str, shape: tuple[int, ...] = SHAPE, **options: Any) -> Any:
