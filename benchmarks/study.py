@@ -158,7 +158,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("study", help=f"{', '.join(study_names())}; masks also takes all")
     parser.add_argument("what", choices=["masks", "evaluate", "report"])
-    parser.add_argument("--runs", metavar="DIR", help="the sweep's folder (default: runs/study/NAME)")
+    parser.add_argument(
+        "--runs", metavar="DIR", help="the sweep's folder (default: runs/study/NAME); of all: DIR/NAME"
+    )
     masks = parser.add_argument_group("masks")
     masks.add_argument("--masker", default="tiny", help="tiny or paper")
     masks.add_argument("--domains", nargs="+", default=list(DOMAINS), choices=DOMAINS)
@@ -180,6 +182,8 @@ def main(argv: Sequence[str]) -> int:
     code = 0
     for study in map(Study.load, names):
         folder = output_path(chosen.runs or f"runs/study/{study.name}")
+        if chosen.runs and len(names) > 1:
+            folder /= study.name
         if chosen.what == "masks":
             sys.stdout.write(f"\n{measure_masks(study, chosen, folder)}\n")
         elif chosen.what == "evaluate":

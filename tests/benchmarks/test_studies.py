@@ -164,6 +164,13 @@ def test_the_command_measures_and_reports(tmp_path, capsys):
     assert "| three |" in text and "objects color hard" in text
 
 
+def test_all_studies_have_folders_of_their_own(tmp_path, monkeypatch):
+    places = []
+    monkeypatch.setattr(command, "measure_masks", lambda study, chosen, folder: places.append(folder))
+    command.main(["all", "masks", "--runs", str(tmp_path)])
+    assert places == [tmp_path / name for name in study_names()]
+
+
 def test_unknown_studies_and_empty_folders_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="passes"):
         Study.load("pases")
