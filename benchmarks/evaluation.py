@@ -106,6 +106,8 @@ def measure(flags: argparse.Namespace, device: torch.device) -> dict[str, dict[s
                 played = player.play(count, masker, flags.episodes, seed=1 + number)
                 rate = sum(result.length for result in played) / (time.perf_counter() - start)
                 rates[masker].setdefault(str(count), []).append(rate)
+                where = f"round {number + 1} of {flags.rounds}, masker {masker}, processes {count}"
+                print(f"{where}: {rate:.1f} decisions/s", flush=True)
     return rates
 
 
@@ -135,7 +137,9 @@ def check(flags: argparse.Namespace, device: torch.device) -> dict[str, Any]:
         player = Player(flags, device, flags.processes, [flags.masker], stack)
         for count in flags.processes:
             found[count] = player.play(count, flags.masker, flags.episodes, seed=0)
-            print(f"{count} process{'es' * (count > 1)}: mean return {mean_return(found[count])!r}")
+            print(
+                f"{count} process{'es' * (count > 1)}: mean return {mean_return(found[count])!r}", flush=True
+            )
     first = found[flags.processes[0]]
     return {
         "masker": flags.masker,
