@@ -17,22 +17,21 @@ import argparse
 import contextlib
 import os
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
-if __name__ == "__main__" and not sys.flags.safe_path:
-    # Python looks for modules beside a script first and would take this file for the package `evaluation`.
-    os.execv(sys.executable, [sys.executable, "-P", *sys.argv])
+from common.modules import run_as_module
+
+# Python looks for modules beside a script first and would take this file for the package `evaluation`.
+run_as_module(__spec__, "benchmarks.evaluation")
 
 import torch
 
 import envs
+from benchmarks import output
 from common.devices import resolve_device
 from common.errors import ConfigError, run_script
-from common.files import write_bytes, write_json
-from common.paths import output_path
 from evaluation.evaluate import EpisodeResult, evaluate, fixed_batch
 from samg import Reference, build_masker
 from training.config import compose_config
@@ -119,15 +118,10 @@ def summarise(rates: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"masker": masker, "processes": int(count), "rounds": found}
             row["steps_per_second"] = statistics.median(found)
             base = next(iter(by_count.values()))
-            row["over_fewest_processes"] = _ratio(found, base)
-            row["over_unmasked"] = _ratio(found, rates[UNMASKED][count])
+            row["over_fewest_processes"] = output.ratio(found, base)
+            row["over_unmasked"] = output.ratio(found, rates[UNMASKED][count])
             rows.append(row)
     return rows
-
-
-def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
-    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
-    return {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
 
 
 def check(flags: argparse.Namespace, device: torch.device) -> dict[str, Any]:
@@ -157,20 +151,14 @@ def mean_return(results: Sequence[EpisodeResult]) -> float:
 def markdown(rows: Sequence[dict[str, Any]], setting: dict[str, Any]) -> str:
     """Return the result as a Markdown table under a line that states how it was measured."""
     fewest = min(row["processes"] for row in rows)
-    names = f"x {fewest} process{'es' * (fewest > 1)} (range) | x unmasked (range)"
-    lines = [
-        ", ".join(f"{name} {value}" for name, value in setting.items()),
-        "",
-        f"| masker | processes | decisions/s | {names} |",
-        "|---|---|---|---|---|",
+    names = [f"x {fewest} process{'es' * (fewest > 1)} (range)", "x unmasked (range)"]
+    cells = [
+        [row["masker"], str(row["processes"]), f"{row['steps_per_second']:.1f}"]
+        + [output.shown(row[name]) for name in ("over_fewest_processes", "over_unmasked")]
+        for row in rows
     ]
-    for row in rows:
-        cells = [row["masker"], str(row["processes"]), f"{row['steps_per_second']:.1f}"]
-        for name in ("over_fewest_processes", "over_unmasked"):
-            ratio = row[name]
-            cells.append(f"{ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f})")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    heads = ["masker", "processes", "decisions/s", *names]
+    return f"{output.setting_line(setting)}\n\n{output.table(heads, cells)}"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -228,12 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         rows = summarise(measure(flags, device))
         found, text = {"rows": rows}, markdown(rows, setting)
-    print(text)
-    if flags.out:
-        path = output_path(flags.out)
-        write_json(path, {"setting": setting, **found})
-        write_bytes(path.with_suffix(".md"), text.encode())
-        print(f"Written: {path}, {path.with_suffix('.md')}")
+    output.finish(flags.out, {"setting": setting, **found}, text)
     return 0 if found.get("identical", True) else 1
 
 

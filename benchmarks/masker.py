@@ -1,103 +1,71 @@
-"""Time every part of a masker in one run: loading, fitting, and each stage of a frame.
+"""Time every part of a masker in one run: loading, fitting, and each stage of a frame, by batch size.
 
-    python benchmarks/masker.py                                  # paper (drawn weights) and tiny, one thread
-    python benchmarks/masker.py --variants tiny --batch 8 --threads 2 --out masker.json
+    python -m benchmarks.masker                                  # paper (drawn weights) and tiny, one thread
+    python -m benchmarks.masker --variants tiny --batches 1 8 64 --threads 2 --out masker.json
 
 On the CPU the figures are CPU milliseconds of the whole process, medians over ``--repeats``; on a GPU they
-are wall-clock milliseconds with the device waited for at every border. Drawn weights make senseless masks in
-real time; only the number of distinct prompt sets in a fit depends on them, and it is printed.
+are wall-clock milliseconds with the device waited for at every border. GFLOP are counted by PyTorch, two per
+multiply-add of matrix products, convolutions and attention; what share of the rate of a large matrix product,
+measured in the same run, a stage achieves stands beside its time. Drawn weights make senseless masks in real
+time; only the number of distinct prompt sets in a fit depends on them, and it is printed.
+``python -m benchmarks.masker_options`` measures compilation, lower precision and approximations.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from common.modules import run_as_module
+
+run_as_module(__spec__, "benchmarks.masker")
 
 import numpy as np
 import torch
 
 import samg.masker
 import samg.persam
+from benchmarks import machine, output
+from benchmarks.ledger import Ledger, clock
 from common.devices import resolve_device
-from common.errors import run_script, unknown_choice
-from common.files import write_json
-from common.paths import output_path
+from common.errors import ConfigError, run_script, unknown_choice
 from samg import Reference, SamGMasker, SamgOptions
 from samg.fitting import fit_reference
 from samg.masker import Source
 from samg.rules import FixedRules
 
 NETWORKS = ("DINOv2", "EfficientViT-SAM encoder", "mask decoder", "tiny encoder", "tiny decoder")
+VARIANTS = ("paper", "tiny")
 POINTS = [[40, 24], [23, 68], [60, 57]]
-
-
-class Stopwatch:
-    """Adds up the time spent inside wrapped functions; nested ones are taken off their callers."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
-        self.spent: dict[str, float] = defaultdict(float)
-        self._inner = [0.0]
-
-    def now(self) -> float:
-        """Return seconds: CPU time of the process, or wall time once the GPU is idle."""
-        if self.cuda:
-            torch.cuda.synchronize()
-            return time.perf_counter()
-        return time.process_time()
-
-    def measure(self, label: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a function and book its time, less that of functions measured inside it."""
-        self._inner.append(0.0)
-        start = self.now()
-        result = function(*args, **kwargs)
-        total = self.now() - start
-        self.spent[label] += total - self._inner.pop()
-        self._inner[-1] += total
-        return result
-
-    def wrap(self, owner: Any, name: str, label: str) -> None:
-        """Measure every later call of ``owner.name``."""
-        function = getattr(owner, name)
-        setattr(owner, name, lambda *args, **kwargs: self.measure(label, function, *args, **kwargs))
-
-    def take(self) -> dict[str, float]:
-        """Return what was booked, in milliseconds, and start anew."""
-        booked = {label: 1000 * seconds for label, seconds in self.spent.items()}
-        self.spent.clear()
-        return booked
+REST = "boxes, prompts, counting"
 
 
 def load(variant: str, device: torch.device, precision: str) -> tuple[Any, str]:
     """Return networks and a word on their weights."""
-    if variant == "paper":
-        from samg.weights import random_paper_networks
+    if variant == "tiny":
+        from samg.tiny import load_tiny_networks
 
-        return random_paper_networks(device=device, precision=precision), "drawn"
-    from samg.tiny import WEIGHTS, TinyNetworks, load_tiny_networks
-
-    if WEIGHTS.is_file():
         return load_tiny_networks(device)[0], "embedded"
-    return TinyNetworks().requires_grad_(False).fuse().to(device), "random"
+    from samg.weights import random_paper_networks
+
+    return random_paper_networks(device=device, precision=precision), "drawn"
 
 
-def wrap_networks(networks: Any, variant: str, clock: Stopwatch) -> None:
+def wrap_networks(networks: Any, variant: str, ledger: Ledger) -> None:
     """Wrap the networks proper and the larger stages around them."""
-    if variant == "paper":
-        clock.wrap(networks.dino.model, "forward_features", "DINOv2")
-        clock.wrap(networks.sam.image_encoder, "forward", "EfficientViT-SAM encoder")
-        clock.wrap(networks.sam, "decode_low_res", "mask decoder")
-        clock.wrap(networks.dino, "preprocess", "resize and normalise")
-        clock.wrap(networks.sam, "preprocess", "resize and normalise")
+    if variant == "tiny":
+        ledger.wrap(networks.encoder, "forward", "tiny encoder")
+        ledger.wrap(networks.decoder, "forward", "tiny decoder")
     else:
-        clock.wrap(networks.encoder, "forward", "tiny encoder")
-        clock.wrap(networks.decoder, "forward", "tiny decoder")
-    clock.wrap(networks, "encode", "rest of encode")
-    clock.wrap(networks, "decode", "masks to image size")
+        ledger.wrap(networks.dino.model, "forward_features", "DINOv2")
+        ledger.wrap(networks.sam.image_encoder, "forward", "EfficientViT-SAM encoder")
+        ledger.wrap(networks.sam, "decode_low_res", "mask decoder")
+        ledger.wrap(networks.dino, "preprocess", "resize and normalise")
+        ledger.wrap(networks.sam, "preprocess", "resize and normalise")
+    ledger.wrap(networks, "encode", "rest of encode")
+    ledger.wrap(networks, "decode", "masks to image size")
 
 
 def draw_reference(size: int = 84) -> Reference:
@@ -110,44 +78,61 @@ def draw_reference(size: int = 84) -> Reference:
     return Reference.from_arrays(image, mask, points=POINTS)
 
 
-def time_fit(networks: Any, clock: Stopwatch, device: torch.device) -> tuple[Any, dict[str, float]]:
-    """Fit a reference once."""
-    clock.take()
-    fit = clock.measure(
+def draw_frames(batch: int, device: torch.device, size: int = 84) -> torch.Tensor:
+    """Return uint8 (batch, size, size, 3) of noise."""
+    rng = np.random.default_rng(1)
+    return torch.from_numpy(rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)).to(device)
+
+
+def time_fit(networks: Any, ledger: Ledger, device: torch.device) -> tuple[Any, dict[str, float]]:
+    """Fit a reference once; milliseconds of each part."""
+    ledger.take()
+    fit = ledger.measure(
         "rest", fit_reference, networks, draw_reference(), FixedRules(), SamgOptions(), device
     )
-    return fit, clock.take()
+    return fit, {label: 1000 * seconds for label, seconds in ledger.take().items()}
 
 
-def time_frames(masker: SamGMasker, clock: Stopwatch, batch: int, repeats: int) -> dict[str, float]:
-    """Return the median milliseconds per frame of every stage."""
-    rng = np.random.default_rng(1)
-    frames = torch.from_numpy(rng.integers(0, 256, (batch, 84, 84, 3), dtype=np.uint8)).to(masker.device)
-    masker.mask(frames)
-    runs = []
+def time_frames(masker: SamGMasker, ledger: Ledger, batch: int, repeats: int) -> dict[str, Any]:
+    """Return the median milliseconds and the GFLOP per frame of every stage, and the peak memory."""
+    frames, runs = draw_frames(batch, masker.device), []
+    machine.reset_peak_memory(masker.device)
+    masker.mask(frames[:1])
+    flops = ledger.count_flops(masker.mask, frames[:1])
     for _ in range(repeats):
-        clock.take()
-        clock.measure("boxes, prompts, counting", masker.mask, frames)
-        runs.append(clock.take())
-    return {label: statistics.median(run[label] for run in runs) / batch for label in runs[0]}
+        ledger.take()
+        ledger.measure(REST, masker.mask, frames)
+        runs.append(ledger.take())
+    work = {label: count / 1e9 for label, count in flops.items() if count}
+    times = {label: 1000 * statistics.median(run[label] for run in runs) / batch for label in runs[0]}
+    return {
+        "ms": {**times, "total": sum(times.values())},
+        "gflop": {**work, "total": sum(work.values())},
+        "outside_networks_ms": sum(value for label, value in times.items() if label not in NETWORKS),
+        "peak_memory_bytes": machine.peak_memory(masker.device),
+        "repeats": repeats,
+    }
 
 
 def benchmark(variant: str, device: torch.device, flags: argparse.Namespace) -> dict[str, Any]:
     """Measure one variant."""
-    clock = Stopwatch(device)
-    clock.wrap(samg.masker, "similarity_maps", "similarity maps")
-    clock.wrap(samg.persam, "fit_weights", "mask weights (2 numbers)")
-    clock.wrap(samg.persam, "training_prompts", "noise, maps, points")
-    networks, weights = clock.measure("load", load, variant, device, flags.precision)
-    loading = clock.take()["load"]
-    wrap_networks(networks, variant, clock)
-    fit, fitting = time_fit(networks, clock, device)
+    ledger = Ledger(clock(device))
+    ledger.wrap(samg.masker, "similarity_maps", "similarity maps")
+    ledger.wrap(samg.persam, "fit_weights", "mask weights (2 numbers)")
+    ledger.wrap(samg.persam, "training_prompts", "noise, maps, points")
+    networks, weights = ledger.measure("load", load, variant, device, flags.precision)
+    loading = 1000 * ledger.take()["load"]
+    wrap_networks(networks, variant, ledger)
+    fit, fitting = time_fit(networks, ledger, device)
     masker = SamGMasker(
         networks, draw_reference(), fit, FixedRules(), SamgOptions(), Source(variant, weights), device
     )
-    frame = time_frames(masker, clock, flags.batch, flags.repeats)
-    inside = {label: value for label, value in frame.items() if label in NETWORKS}
-    decoder = next(value for label, value in inside.items() if "decoder" in label) * flags.batch / 3
+    frames = {}
+    for batch in flags.batches:
+        print(f"{variant}, batch {batch} ...", flush=True)
+        frames[str(batch)] = time_frames(masker, ledger, batch, max(1, flags.repeats // batch))
+    first = frames[str(flags.batches[0])]["ms"]
+    decoder = next(value for label, value in first.items() if "decoder" in label) / 3
     total = sum(fitting.values())
     return {
         "variant": variant,
@@ -155,24 +140,58 @@ def benchmark(variant: str, device: torch.device, flags: argparse.Namespace) -> 
         "load_ms": loading,
         "fit_ms": {**fitting, "total": total},
         "fit_point_sets": fit.report["point_sets"],
-        "fit_gain_over_decoding_each_iteration": samg.persam.ITERATIONS * decoder / flags.batch / total,
-        "frame_ms": {**frame, "total": sum(frame.values())},
-        "frame_outside_networks_ms": sum(frame.values()) - sum(inside.values()),
+        "fit_gain_over_decoding_each_iteration": samg.persam.ITERATIONS * decoder / total,
+        "frames": frames,
     }
 
 
-def show(found: dict[str, Any], setting: dict[str, Any]) -> None:
-    """Print one variant's table."""
-    about = ", ".join(f"{name} {value}" for name, value in setting.items())
-    print(f"\n{found['variant']} ({found['weights']} weights): {about}")
-    print(f"  {'load':34}{found['load_ms']:10.1f} ms")
-    sets, gain = found["fit_point_sets"], found["fit_gain_over_decoding_each_iteration"]
-    for title, rows in (("fit", found["fit_ms"]), ("per frame", found["frame_ms"])):
-        print(f"  {title}")
-        for label, value in sorted(rows.items(), key=lambda row: (row[0] == "total", -row[1])):
-            print(f"    {label:32}{value:10.1f} ms{100 * value / rows['total']:7.1f} %")
-    print(f"  outside the networks, per frame   {found['frame_outside_networks_ms']:10.1f} ms")
-    print(f"  fit: {sets} distinct prompt sets; {gain:.0f} times less than a decoder call in each iteration")
+def frame_table(found: dict[str, Any], rate: float) -> str:
+    """Return stages as rows and batch sizes as columns; ``rate`` is in GFLOP per second."""
+    batches = list(found["frames"])
+    first = found["frames"][batches[0]]
+    heads = ["per frame", "GFLOP"]
+    for batch in batches:
+        heads += [f"batch {batch}: ms", "share", "of the matmul rate"]
+    order = sorted(first["ms"], key=lambda label: (label == "total", -first["ms"][label]))
+    rows = []
+    for label in order:
+        work = first["gflop"].get(label)
+        cells = [label, f"{work:.2f}" if work else ""]
+        for batch in batches:
+            times = found["frames"][batch]["ms"]
+            achieved = 100 * work / (times[label] / 1000 * rate) if work else None
+            cells += [f"{times[label]:.2f}", f"{100 * times[label] / times['total']:.0f} %"]
+            cells.append(f"{achieved:.0f} %" if achieved is not None else "")
+        rows.append(cells)
+    rows.append(_summary("outside the networks", found, lambda one: f"{one['outside_networks_ms']:.2f}"))
+    memory = _summary("peak memory (MB)", found, lambda one: f"{one['peak_memory_bytes'] / 1e6:,.0f}")
+    return output.table(heads, [*rows, memory])
+
+
+def _summary(label: str, found: dict[str, Any], show: Any) -> list[str]:
+    cells = [label, ""]
+    for one in found["frames"].values():
+        cells += [show(one), "", ""]
+    return cells
+
+
+def markdown(results: Sequence[dict[str, Any]], setting: dict[str, Any]) -> str:
+    """Return all tables under a line that states how they were measured."""
+    rates, precision = setting["matmul_gflop_per_s"], setting["precision"]
+    parts = [output.setting_line(setting) + "\n"]
+    for found in results:
+        chosen = rates[precision if found["variant"] != "tiny" else "float32"]
+        parts.append(
+            f"\n**{found['variant']}** ({found['weights']} weights), loaded in {found['load_ms']:.0f} ms\n\n"
+        )
+        parts.append(frame_table(found, chosen))
+        fit = sorted(found["fit_ms"].items(), key=lambda row: (row[0] == "total", -row[1]))
+        parts.append("\n" + output.table(["fitting, once", "ms"], [[name, f"{ms:.0f}"] for name, ms in fit]))
+        sets, gain = found["fit_point_sets"], found["fit_gain_over_decoding_each_iteration"]
+        parts.append(
+            f"\n{sets} distinct prompt sets; {gain:.0f} times less than decoding in each iteration.\n"
+        )
+    return "".join(parts)  # fmt: skip
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -180,40 +199,37 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--variants", nargs="+", default=["paper", "tiny"], help="paper, tiny")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), help=", ".join(VARIANTS))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
-    parser.add_argument("--batch", type=int, default=1, help="frames per call")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64], help="frames per call")
+    parser.add_argument("--repeats", type=int, default=8, help="calls; divided by the batch size, at least 1")
     parser.add_argument("--precision", default="float32", help="of the paper encoders: float32 or bfloat16")
-    parser.add_argument("--out", help="write the figures as JSON")
+    parser.add_argument("--out", help="write the figures as JSON, and the tables beside it")
     flags = parser.parse_args(arguments)
     for variant in flags.variants:
-        if variant not in ("paper", "tiny"):
-            raise unknown_choice("masker", variant, ("paper", "tiny"))
-    return flags
+        if variant not in VARIANTS:
+            raise unknown_choice("masker", variant, VARIANTS)
+    if flags.precision not in ("float32", "bfloat16"):
+        raise unknown_choice("precision", flags.precision, ("float32", "bfloat16"))
+    for name, value in (
+        ("batches", min(flags.batches)),
+        ("repeats", flags.repeats),
+        ("threads", flags.threads),
+    ):
+        if value < 1:
+            raise ConfigError(f"--{name} {value} is not possible.", "Use 1 or more.")
+    return flags  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     flags = parse(arguments)
-    torch.set_num_threads(flags.threads)
-    device = resolve_device(flags.device)
-    setting = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": flags.threads,
-        "batch": flags.batch,
-        "precision": flags.precision,
-        "torch": torch.__version__,
-        "clock": "wall" if device.type == "cuda" else "cpu",
-    }
-    results = []
-    for variant in flags.variants:
-        results.append(benchmark(variant, device, flags))
-        show(results[-1], setting)
-    if flags.out:
-        write_json(output_path(flags.out), {"setting": setting, "variants": results})
-        print(f"\nWritten: {output_path(flags.out)}")
+    device = resolve_device(flags.device, flags.threads)
+    setting = {**machine.facts(device), "precision": flags.precision}
+    setting["matmul_gflop_per_s"] = {name: round(rate, 1) for name, rate in machine.rates(device).items()}
+    results = [benchmark(variant, device, flags) for variant in flags.variants]
+    output.finish(flags.out, {"setting": setting, "variants": results}, markdown(results, setting))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
@@ -13,10 +12,10 @@ from typing import Any
 import torch
 
 from algos import Batch, DrQV2Agent
+from benchmarks import machine, output
+from benchmarks.ledger import clock
 from common.devices import resolve_device
 from common.errors import ConfigError
-from common.files import write_bytes, write_json
-from common.paths import output_path
 from training.config import compose_config
 from training.factory import make_agent
 
@@ -71,26 +70,17 @@ def run(
         the table and how it was measured.
     """
     device = resolve_device(flags.device, flags.threads)
-    gpu = device.type == "cuda"
     setting = {
-        "device": torch.cuda.get_device_name(device) if gpu else "cpu",
-        "threads": torch.get_num_threads(),
+        **machine.facts(device),
         "precision": f"float32 (matmul {torch.get_float32_matmul_precision()}) unless the row says otherwise",
         "batch": flags.batch,
         "envs": flags.envs,
         "image_size": flags.image_size,
         "rounds": flags.rounds,
-        "clock": "wall" if gpu else "cpu",
-        "torch": torch.__version__,
     }
     table = summarise(measure(flags, rows, device), baseline)
     text = markdown(table, setting, baseline, kind)
-    print(text)
-    if flags.out:
-        path = output_path(flags.out)
-        write_json(path, {"setting": setting, f"{kind}s": table})
-        write_bytes(path.with_suffix(".md"), text.encode())
-        print(f"Written: {path}, {path.with_suffix('.md')}")
+    output.finish(flags.out, {"setting": setting, f"{kind}s": table}, text)
     return table, setting
 
 
@@ -137,15 +127,11 @@ def draw_batch(shape: tuple[int, ...], size: int, device: torch.device) -> Batch
 
 def milliseconds(function: Callable[[], Any], repeats: int, device: torch.device) -> float:
     """Return the mean time of a call: CPU time, or wall time of the GPU."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    start = clock()
+    read = clock(device)
+    start = read()
     for _ in range(repeats):
         function()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return 1000 * (clock() - start) / repeats
+    return 1000 * (read() - start) / repeats
 
 
 def summarise(spent: Spent, baseline: str) -> Table:
@@ -154,10 +140,8 @@ def summarise(spent: Spent, baseline: str) -> Table:
     for label, found in spent.items():
         row: dict[str, Any] = {}
         for key, rounds in found.items():
-            ratios = [own / base for own, base in zip(rounds, spent[baseline][key], strict=True)]
             row[f"{key}_ms"] = statistics.median(rounds)
-            row[f"{key}_ratio"] = statistics.median(ratios)
-            row[f"{key}_ratio_range"] = [min(ratios), max(ratios)]
+            row[f"{key}_ratio"] = output.ratio(rounds, spent[baseline][key])
             row[f"{key}_rounds_ms"] = rounds
         table[label] = row
     return table
@@ -165,16 +149,13 @@ def summarise(spent: Spent, baseline: str) -> Table:
 
 def markdown(table: Table, setting: Mapping[str, Any], baseline: str, kind: str) -> str:
     """Return the result as a Markdown table under a line that states how it was measured."""
-    lines = [
-        ", ".join(f"{name} {value}" for name, value in setting.items()),
-        "",
-        f"| {kind} | update (ms) | x {baseline} (range) | act (ms) | x {baseline} (range) |",
-        "|---|---|---|---|---|",
-    ]
+    heads = [kind]
+    for key in ("update", "act"):
+        heads += [f"{key} (ms)", f"x {baseline} (range)"]
+    rows = []
     for label, row in table.items():
         cells = [label]
         for key in ("update", "act"):
-            low, high = row[f"{key}_ratio_range"]
-            cells += [f"{row[f'{key}_ms']:.2f}", f"{row[f'{key}_ratio']:.2f} ({low:.2f} to {high:.2f})"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            cells += [f"{row[f'{key}_ms']:.2f}", output.shown(row[f"{key}_ratio"])]
+        rows.append(cells)
+    return f"{output.setting_line(setting)}\n\n{output.table(heads, rows)}"
