@@ -30,10 +30,10 @@ import torch
 
 import envs
 from benchmarks import output
+from benchmarks.maskers import fitted_masker
 from common.devices import resolve_device
 from common.errors import ConfigError, run_script
 from evaluation.evaluate import EpisodeResult, evaluate, fixed_batch
-from samg import Reference, build_masker
 from training.config import compose_config
 from training.factory import make_agent
 
@@ -70,12 +70,7 @@ class Player:
             self._venvs[count] = stack.enter_context(contextlib.closing(venv))
         torch.manual_seed(0)
         self._agent = make_agent(cfg, self._venvs[counts[0]], device)
-        self._maskers: dict[str, Any] = {}
-        for name in maskers:
-            reads = name not in (UNMASKED, "groundtruth")
-            keys = ("original_image", "masked_image", "extra_points_list", "extra_masked_images_list")
-            reference = Reference.load(**{key: cfg[key] for key in keys}) if reads else None
-            self._maskers[name] = build_masker(name, device).fit(reference)
+        self._maskers = {name: fitted_masker(name, flags.task, device) for name in maskers}
 
     def play(self, count: int, masker: str, episodes: int, seed: int) -> list[EpisodeResult]:
         """Play episodes with so many processes; without a masker, frames go to the agent as they are."""

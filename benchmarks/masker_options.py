@@ -1,0 +1,255 @@
+"""Measure every option of a masker: its speed, and how far its masks are from the exact ones.
+
+    python -m benchmarks.masker_options                                   # tiny and paper (drawn weights)
+    python -m benchmarks.masker_options --variants paper fast --device cuda --batches 1 64 --out options.json
+
+``exact`` is float32, eager, three passes, every frame. Options that only change how masks are computed come
+first, then the approximations, which change the method. Rounds go through all rows in turn; a ratio is the
+median over rounds of the row's time by the exact one's in the same round (CPU time of the whole process, or
+wall time of the GPU). IoU compares the masks of consecutive frames of a real episode with the exact masker's;
+with drawn weights, which full-size networks have here, masks are senseless and near-ties likelier than with
+trained ones. The first call, which compiles or records, is timed apart. A row that this machine cannot run is
+left out with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+import torch
+from samg.agreement import episode_masks, mask_iou
+
+import envs
+from benchmarks import machine, output
+from benchmarks.ledger import Ledger, clock
+from benchmarks.maskers import drawn_weights, fitted_masker
+from common.devices import resolve_device
+from common.errors import ConfigError, SamgError, run_script, unknown_choice
+from samg.build import NETWORKS
+
+BASELINE = "exact"
+BFLOAT16, COMPILED = {"precision": "bfloat16"}, {"compile": True}
+LAST, GRAPH = {"channels_last": True}, {"cuda_graph": True}
+NUMERICS: dict[str, dict[str, Any]] = {
+    BASELINE: {},
+    "channels last": LAST,
+    "compiled": COMPILED,
+    "compiled, channels last": COMPILED | LAST,
+    "CUDA graph": GRAPH,
+    "bfloat16": BFLOAT16,
+    "bfloat16, channels last": BFLOAT16 | LAST,
+    "bfloat16, compiled": BFLOAT16 | COMPILED,
+    "bfloat16, compiled, channels last": BFLOAT16 | COMPILED | LAST,
+    "bfloat16, CUDA graph": BFLOAT16 | GRAPH,
+    "bfloat16, compiled, channels last, CUDA graph": BFLOAT16 | COMPILED | LAST | GRAPH,
+}
+"""Rows that compute the same method otherwise."""
+METHODS: dict[str, dict[str, Any]] = {
+    "DINOv2 at 224 px": {"dino_size": 224},
+    "two passes": {"passes": 2},
+    "one pass": {"passes": 1},
+    "every 2nd frame": {"every": 2},
+    "every 4th frame": {"every": 4},
+    "map, no decoder": {"mask_from": "map"},
+}
+"""Rows of another method."""
+ROWS = NUMERICS | METHODS
+
+
+class Row:
+    """One option: a fitted masker, and what is measured of it.
+
+    Args:
+        variant: of the masker.
+        label: of the row.
+        task: whose reference it is fitted to.
+        device: where it runs.
+    """
+
+    def __init__(self, variant: str, label: str, task: str, device: torch.device) -> None:
+        self.label, self.device = label, device
+        self.masker = fitted_masker(variant, task, device, ROWS[label])
+        self.method = METHODS.get(label, {})
+        self.first_call: dict[int, float] = {}
+        self.spent: dict[int, list[float]] = {}
+        self.gflop: float | None = None
+        self._ledger = Ledger(clock(device))
+
+    def warm_up(self, frames: torch.Tensor) -> None:
+        """Mask a batch three times; the first call, which may compile, is timed."""
+        self._ledger.measure("first", self._mask, frames)
+        self.first_call[len(frames)] = self._ledger.take()["first"]
+        self._mask(frames)
+        self._mask(frames)
+
+    def count(self, frame: torch.Tensor) -> None:
+        """Count the operations of one frame; not to be asked of compiled networks."""
+        self.gflop = sum(self._ledger.count_flops(self._mask, frame).values()) / 1e9
+
+    def time(self, frames: torch.Tensor) -> None:
+        """Book the seconds per frame of a batch of consecutive frames."""
+        self._ledger.measure("batch", self._mask, frames)
+        self.spent.setdefault(len(frames), []).append(self._ledger.take()["batch"] / len(frames))
+
+    def _mask(self, frames: torch.Tensor) -> None:
+        episode_masks(self.masker, frames)
+
+
+def episode(task: str, level: str, count: int) -> torch.Tensor:
+    """Return the first frames of an episode of random actions, uint8 (count, 84, 84, 3)."""
+    with contextlib.closing(envs.make_env(task, level=level, source="procedural")) as env:
+        env.action_space.seed(0)
+        frames = [env.reset(seed=0)[0]["pixels"]]
+        while len(frames) < count:
+            frames.append(env.step(env.action_space.sample())[0]["pixels"])
+        return torch.stack([torch.from_numpy(frame.copy()) for frame in frames])
+
+
+def build_rows(variant: str, flags: argparse.Namespace, device: torch.device) -> dict[str, Row]:
+    """Return the rows that differ from ``exact`` and can run here."""
+    rows: dict[str, Row] = {}
+    plain = NETWORKS[variant].numerics.to_dict()
+    for label in flags.rows:
+        chosen = ROWS[label]
+        if label != BASELINE and chosen.items() <= plain.items():
+            continue  # this variant computes so anyway
+        try:
+            row = Row(variant, label, flags.task, device)
+        except SamgError as error:
+            print(f"Left out: {variant}, {label} ({error.message})", flush=True)
+            continue
+        if chosen.get("compile") and not row.masker.info.numerics["compile"]:
+            print(f"Left out: {variant}, {label} (nothing can be compiled here)", flush=True)
+            continue
+        rows[label] = row
+    return rows
+
+
+def measure(variant: str, flags: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
+    """Return what is measured of every row of a variant."""
+    frames = episode(flags.task, flags.level, max(*flags.batches, flags.frames)).to(device)
+    rows = build_rows(variant, flags, device)
+    for row in rows.values():
+        print(f"{variant}, {row.label}: first calls", flush=True)
+        if not ROWS[row.label].get("compile") and not ROWS[row.label].get("cuda_graph"):
+            row.count(frames[:1])
+        for batch in flags.batches:
+            row.warm_up(frames[:batch])
+    for number in range(flags.rounds):
+        print(f"{variant}: round {number + 1} of {flags.rounds}", flush=True)
+        for row in rows.values():
+            for batch in flags.batches:
+                row.time(frames[:batch])
+    return [summarise(row, rows[BASELINE], frames[: flags.frames], flags) for row in rows.values()]
+
+
+def summarise(row: Row, exact: Row, frames: torch.Tensor, flags: argparse.Namespace) -> dict[str, Any]:
+    """Return one row's figures."""
+    iou = mask_iou(exact.masker, row.masker, frames)
+    gflop = row.gflop or exact.gflop
+    return {
+        "row": row.label,
+        "options": ROWS[row.label],
+        "changes_method": bool(row.method),
+        "gflop": gflop,
+        "iou": {"mean": float(iou.mean()), "least": float(iou.min()), "frames": len(frames)},
+        "batches": {
+            str(batch): {
+                "ms": 1000 * statistics.median(row.spent[batch]),
+                "over_exact": output.ratio(row.spent[batch], exact.spent[batch]),
+                "times_as_fast": 1 / output.ratio(row.spent[batch], exact.spent[batch])["median"],
+                "gflop_per_s": gflop / statistics.median(row.spent[batch]) if gflop else None,
+                "first_call_s": row.first_call[batch],
+            }
+            for batch in flags.batches
+        },
+    }
+
+
+def table(rows: Sequence[dict[str, Any]], rates: dict[str, float]) -> str:
+    """Return the rows of one variant; the share of the matmul rate refers to the row's own precision."""
+    heads = ["option", "mask IoU, mean (least)"]
+    for batch in rows[0]["batches"]:
+        heads += [
+            f"batch {batch}: ms",
+            "x exact (range)",
+            "times as fast",
+            "of the matmul rate",
+            "first call (s)",
+        ]
+    cells = []
+    for row in rows:
+        rate = rates[row["options"].get("precision", "float32")]
+        line = [row["row"], f"{row['iou']['mean']:.4f} ({row['iou']['least']:.3f})"]
+        for found in row["batches"].values():
+            achieved = f"{100 * found['gflop_per_s'] / rate:.0f} %" if found["gflop_per_s"] else ""
+            line += [f"{found['ms']:.2f}", output.shown(found["over_exact"]), f"{found['times_as_fast']:.2f}"]
+            line += [achieved, f"{found['first_call_s']:.1f}"]
+        cells.append(line)
+    return output.table(heads, cells)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--variants", nargs="+", default=["tiny", "paper"], help=", ".join(NETWORKS))
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), metavar="ROW", help="; ".join(ROWS))
+    parser.add_argument("--batches", nargs="+", type=int, default=[1], help="frames per call")
+    parser.add_argument("--task", default="walker_walk")
+    parser.add_argument("--level", default="color_hard")
+    parser.add_argument("--frames", type=int, default=24, help="whose masks are compared")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads")
+    parser.add_argument("--quick", action="store_true", help="tiny, one round, four frames")
+    parser.add_argument("--out", help="write the figures as JSON, and the tables beside it")
+    flags = parser.parse_args(arguments)
+    if flags.quick:
+        flags.variants, flags.rounds, flags.frames = ["tiny"], 1, 4
+    for variant in flags.variants:
+        if variant not in NETWORKS:
+            raise unknown_choice("masker", variant, NETWORKS)
+    for label in flags.rows:
+        if label not in ROWS:
+            raise unknown_choice("row", label, ROWS)
+    for name in ("frames", "rounds", "threads"):
+        if getattr(flags, name) < 1:
+            raise ConfigError(f"--{name} {getattr(flags, name)} is not possible.", "Use 1 or more.")
+    if min(flags.batches) < 1:
+        raise ConfigError(f"--batches {min(flags.batches)} is not possible.", "Use 1 or more.")
+    flags.rows = [label for label in ROWS if label in (BASELINE, *flags.rows)]
+    return flags
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print and write."""
+    flags = parse(arguments)
+    device = resolve_device(flags.device, flags.threads)
+    rates = machine.rates(device)
+    setting = {
+        **machine.facts(device),
+        "task": flags.task,
+        "level": f"{flags.level} (procedural)",
+        "rounds": flags.rounds,
+        "matmul_gflop_per_s": {name: round(rate, 1) for name, rate in rates.items()},
+    }
+    variants = {variant: measure(variant, flags, device) for variant in flags.variants}
+    parts = [output.setting_line(setting) + "\n"]
+    for variant, rows in variants.items():
+        weights = drawn_weights(variant) or "embedded"
+        parts.append(f"\n**{variant}** ({weights} weights), {flags.frames} frames compared\n\n")
+        parts.append(table(rows, rates))
+    output.finish(flags.out, {"setting": setting, "variants": variants}, "".join(parts))
+
+
+if __name__ == "__main__":
+    run_script(main)
