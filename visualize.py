@@ -112,7 +112,8 @@ def run_masker(flags: Any, run: RunDirectory) -> tuple[Callable[[], ObservationM
     if reference is not None:
         reference.check_resolution(size)
     if choice.load:
-        return functools.partial(load_masker, run.masker_dir, device, choice.settings.get("weights")), size
+        saved = functools.partial(load_masker, run.masker_dir, device, choice.settings.get("weights"))
+        return functools.partial(saved, choice.settings), size
     return functools.partial(build_masker(choice.variant, device, **choice.settings).fit, reference), size
 
 

@@ -27,8 +27,10 @@ from common.errors import run_script, unknown_choice
 from common.files import write_json
 from common.paths import output_path
 from samg import Reference, SamGMasker, SamgOptions
+from samg.build import NETWORKS as NETWORK_SETS
 from samg.fitting import fit_reference
 from samg.masker import Source
+from samg.numerics import MaskerNumerics
 from samg.rules import FixedRules
 
 NETWORKS = ("DINOv2", "EfficientViT-SAM encoder", "mask decoder", "tiny encoder", "tiny decoder")
@@ -72,12 +74,17 @@ class Stopwatch:
         return booked
 
 
-def load(variant: str, device: torch.device, precision: str) -> tuple[Any, str]:
-    """Return networks and a word on their weights."""
-    if variant == "paper":
-        from samg.weights import random_paper_networks
+def load(variant: str, device: torch.device, numerics: MaskerNumerics) -> tuple[Any, str]:
+    """Return networks, tuned as ``numerics`` says, and a word on their weights."""
+    networks, weights = _load(variant, device)
+    return networks.tune(numerics, device), weights
 
-        return random_paper_networks(device=device, precision=precision), "drawn"
+
+def _load(variant: str, device: torch.device) -> tuple[Any, str]:
+    from samg.weights import RELEASED, random_paper_networks
+
+    if variant in RELEASED:
+        return random_paper_networks(device=device, **RELEASED[variant]), "drawn"  # type: ignore[arg-type]
     from samg.tiny import WEIGHTS, TinyNetworks, load_tiny_networks
 
     if WEIGHTS.is_file():
@@ -87,7 +94,7 @@ def load(variant: str, device: torch.device, precision: str) -> tuple[Any, str]:
 
 def wrap_networks(networks: Any, variant: str, clock: Stopwatch) -> None:
     """Wrap the networks proper and the larger stages around them."""
-    if variant == "paper":
+    if variant != "tiny":
         clock.wrap(networks.dino.model, "forward_features", "DINOv2")
         clock.wrap(networks.sam.image_encoder, "forward", "EfficientViT-SAM encoder")
         clock.wrap(networks.sam, "decode_low_res", "mask decoder")
@@ -98,6 +105,14 @@ def wrap_networks(networks: Any, variant: str, clock: Stopwatch) -> None:
         clock.wrap(networks.decoder, "forward", "tiny decoder")
     clock.wrap(networks, "encode", "rest of encode")
     clock.wrap(networks, "decode", "masks to image size")
+
+
+def chosen_numerics(flags: argparse.Namespace, variant: str, device: torch.device) -> MaskerNumerics:
+    """Return how the flags want a variant to compute."""
+    given = {"precision": flags.precision, "compile": flags.compile}
+    if flags.channels_last:
+        given["channels_last"] = True
+    return MaskerNumerics.of(given, NETWORK_SETS[variant].numerics).on(device)
 
 
 def draw_reference(size: int = 84) -> Reference:
@@ -138,7 +153,7 @@ def benchmark(variant: str, device: torch.device, flags: argparse.Namespace) -> 
     clock.wrap(samg.masker, "similarity_maps", "similarity maps")
     clock.wrap(samg.persam, "fit_weights", "mask weights (2 numbers)")
     clock.wrap(samg.persam, "training_prompts", "noise, maps, points")
-    networks, weights = clock.measure("load", load, variant, device, flags.precision)
+    networks, weights = clock.measure("load", load, variant, device, chosen_numerics(flags, variant, device))
     loading = clock.take()["load"]
     wrap_networks(networks, variant, clock)
     fit, fitting = time_fit(networks, clock, device)
@@ -180,17 +195,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--variants", nargs="+", default=["paper", "tiny"], help="paper, tiny")
+    parser.add_argument("--variants", nargs="+", default=["paper", "tiny"], help="paper, fast, tiny")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--batch", type=int, default=1, help="frames per call")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--precision", default="float32", help="of the paper encoders: float32 or bfloat16")
+    parser.add_argument("--precision", default="float32", help="float32 or bfloat16")
+    for name in ("compile", "channels-last"):
+        parser.add_argument(f"--{name}", action="store_true", help="see docs/speed.md")
     parser.add_argument("--out", help="write the figures as JSON")
     flags = parser.parse_args(arguments)
     for variant in flags.variants:
-        if variant not in ("paper", "tiny"):
-            raise unknown_choice("masker", variant, ("paper", "tiny"))
+        if variant not in NETWORK_SETS:
+            raise unknown_choice("masker", variant, NETWORK_SETS)
     return flags
 
 
@@ -204,6 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "threads": flags.threads,
         "batch": flags.batch,
         "precision": flags.precision,
+        "compile": flags.compile,
+        "channels_last": flags.channels_last,
         "torch": torch.__version__,
         "clock": "wall" if device.type == "cuda" else "cpu",
     }
