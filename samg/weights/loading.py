@@ -24,7 +24,6 @@ RELEASED = {"paper": {"sam": "l1", "dino": "vitb14"}, "fast": {"sam": "l0", "din
 """The full-size variants, and which released networks each of them means."""
 
 
-
 def _components(encoders: Sequence[str], sam: str, dino: str) -> dict[str, str]:
     """Return component -> architecture of what must be loaded; SAM always is, because it decodes."""
     check_encoders(tuple(encoders))

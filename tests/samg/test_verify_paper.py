@@ -28,6 +28,9 @@ class Stub(FakeNetworks):
         super().__init__()
         self.sam, self.dino = sam, dino
 
+    def tune(self, numerics, device):
+        return self
+
 
 def test_masks_are_compared_and_written(script, tmp_path, monkeypatch, capsys):
     frames, foregrounds = script.collect("cartpole_swingup", "train", "procedural", 2)
