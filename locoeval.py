@@ -85,7 +85,7 @@ def make_masker(job: Job, device: torch.device) -> ObservationMasker:
 
     choice = job.choice
     if choice.load:
-        return load_masker(job.run.masker_dir, device, choice.settings.get("weights"))
+        return load_masker(job.run.masker_dir, device, choice.settings.get("weights"), choice.settings)
     return build_masker(choice.variant, device, **choice.settings).fit(job.reference)
 
 

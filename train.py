@@ -29,8 +29,8 @@ def main(cfg: DictConfig) -> None:
     python train.py task=walker_walk masker=tiny
     python train.py task=cup_catch masker=groundtruth seed=1 num_train_frames=500000
 
-    Most used: task, masker (paper | tiny | none | groundtruth), seed, num_train_frames, num_envs, device,
-    resume, save_video, use_wandb, hydra.run.dir; all keys and their meaning stand in cfgs/config.yaml. The
+    Most used: task, masker (paper | fast | tiny | none | groundtruth), seed, num_train_frames, num_envs,
+    device, resume, save_video, use_wandb, hydra.run.dir; all keys and their meaning stand in cfgs/config.yaml. The
     run directory gets config.yaml, masker/, snapshots/, replay/, tables; locoeval.py evaluates other levels.
     """
     run_dir = Path(hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
@@ -97,7 +97,7 @@ def prepare_masker(run: RunDirectory, device: torch.device) -> Callable[[], Obse
 
     def make() -> ObservationMasker:
         if run.masker_dir.exists():
-            return load_masker(run.masker_dir, device, settings.get("weights"))
+            return load_masker(run.masker_dir, device, settings.get("weights"), settings)
         masker = builder.fit(reference)
         masker.save(run.masker_dir)
         return masker

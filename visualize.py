@@ -104,15 +104,14 @@ def run_masker(flags: Any, run: RunDirectory) -> tuple[Callable[[], ObservationM
     from samg import Reference, build_masker, load_masker
 
     device = resolve_device(flags.device)
-    choice, size = (
-        choose_masker(run, flags.run_masker, None, reference_flags(flags)),
-        int(run.config.image_size),
-    )
+    choice = choose_masker(run, flags.run_masker, None, reference_flags(flags))
+    size = int(run.config.image_size)
     reference = Reference.load(**choice.reference) if choice.reference else None
     if reference is not None:
         reference.check_resolution(size)
     if choice.load:
-        return functools.partial(load_masker, run.masker_dir, device, choice.settings.get("weights")), size
+        saved = (run.masker_dir, device, choice.settings.get("weights"), choice.settings)
+        return functools.partial(load_masker, *saved), size
     return functools.partial(build_masker(choice.variant, device, **choice.settings).fit, reference), size
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
@@ -14,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.errors import ConfigError, ResourceError, unknown_choice
+from common.errors import ConfigError, unknown_choice
+from common.numerics import PRECISIONS, check_bfloat16, no_compiler
 
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 SHIFTS = ("crop", "bilinear")
 log = logging.getLogger(__name__)
 
@@ -77,8 +75,8 @@ class Numerics:
                 "Set agent.numerics.cuda_graph=false or device=cuda.",
             )
         if self.precision == "bfloat16":
-            _check_bfloat16(device)
-        reason = _no_compiler(device) if self.compile else None
+            check_bfloat16(device, "agent.numerics.precision")
+        reason = no_compiler(device) if self.compile else None
         if reason is None:
             return self
         log.warning("agent.numerics.compile=true is ignored: %s.", reason)
@@ -123,24 +121,3 @@ def centred(obs: Tensor, channels_last: bool) -> Tensor:
         obs = obs.contiguous(memory_format=torch.channels_last)
     # One fresh array instead of three: large ones cost more than the arithmetic.
     return (obs / 255.0).sub_(0.5)
-
-
-def _no_compiler(device: torch.device) -> str | None:
-    """Say why nothing can be compiled for ``device``; None if it can."""
-    if device.type == "cuda":
-        from torch.utils._triton import has_triton
-
-        return None if has_triton() else "Triton is not installed, or does not know this GPU"
-    names = [os.environ.get("CXX", "g++"), "clang++"]
-    return None if any(map(shutil.which, names)) else "there is no C++ compiler (install g++, or set CXX)"
-
-
-def _check_bfloat16(device: torch.device) -> None:
-    if device.type == "cuda":
-        if not torch.cuda.is_bf16_supported(including_emulation=False):
-            raise ResourceError(
-                f"{torch.cuda.get_device_name(device)} cannot compute in bfloat16.",
-                "Set agent.numerics.precision=float32.",
-            )
-    elif not torch.cpu._is_amx_tile_supported() and not torch.cpu._is_avx512_bf16_supported():
-        log.warning("agent.numerics.precision=bfloat16 gains nothing: this CPU has no instructions for it.")

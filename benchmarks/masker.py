@@ -29,28 +29,20 @@ import samg.masker
 import samg.persam
 from benchmarks import machine, output
 from benchmarks.ledger import Ledger, clock
+from benchmarks.maskers import drawn_weights
 from common.devices import resolve_device
 from common.errors import ConfigError, run_script, unknown_choice
+from common.numerics import PRECISIONS
 from samg import Reference, SamGMasker, SamgOptions
+from samg.build import NETWORKS as SETS
+from samg.build import load_networks
 from samg.fitting import fit_reference
-from samg.masker import Source
+from samg.numerics import MaskerNumerics
 from samg.rules import FixedRules
 
 NETWORKS = ("DINOv2", "EfficientViT-SAM encoder", "mask decoder", "tiny encoder", "tiny decoder")
-VARIANTS = ("paper", "tiny")
 POINTS = [[40, 24], [23, 68], [60, 57]]
 REST = "boxes, prompts, counting"
-
-
-def load(variant: str, device: torch.device, precision: str) -> tuple[Any, str]:
-    """Return networks and a word on their weights."""
-    if variant == "tiny":
-        from samg.tiny import load_tiny_networks
-
-        return load_tiny_networks(device)[0], "embedded"
-    from samg.weights import random_paper_networks
-
-    return random_paper_networks(device=device, precision=precision), "drawn"
 
 
 def wrap_networks(networks: Any, variant: str, ledger: Ledger) -> None:
@@ -120,13 +112,14 @@ def benchmark(variant: str, device: torch.device, flags: argparse.Namespace) -> 
     ledger.wrap(samg.masker, "similarity_maps", "similarity maps")
     ledger.wrap(samg.persam, "fit_weights", "mask weights (2 numbers)")
     ledger.wrap(samg.persam, "training_prompts", "noise, maps, points")
-    networks, weights = ledger.measure("load", load, variant, device, flags.precision)
+    numerics = MaskerNumerics.of({"precision": flags.precision}, SETS[variant].numerics).on(device)
+    weights = drawn_weights(variant)
+    loaded = ledger.measure("load", load_networks, variant, device, weights, numerics=numerics)
+    networks = loaded.networks
     loading = 1000 * ledger.take()["load"]
     wrap_networks(networks, variant, ledger)
     fit, fitting = time_fit(networks, ledger, device)
-    masker = SamGMasker(
-        networks, draw_reference(), fit, FixedRules(), SamgOptions(), Source(variant, weights), device
-    )
+    masker = SamGMasker(networks, draw_reference(), fit, FixedRules(), SamgOptions(), loaded.source, device)
     frames = {}
     for batch in flags.batches:
         print(f"{variant}, batch {batch} ...", flush=True)
@@ -136,7 +129,7 @@ def benchmark(variant: str, device: torch.device, flags: argparse.Namespace) -> 
     total = sum(fitting.values())
     return {
         "variant": variant,
-        "weights": weights,
+        "weights": weights or "embedded",
         "load_ms": loading,
         "fit_ms": {**fitting, "total": total},
         "fit_point_sets": fit.report["point_sets"],
@@ -180,11 +173,10 @@ def markdown(results: Sequence[dict[str, Any]], setting: dict[str, Any]) -> str:
     rates, precision = setting["matmul_gflop_per_s"], setting["precision"]
     parts = [output.setting_line(setting) + "\n"]
     for found in results:
-        chosen = rates[precision if found["variant"] != "tiny" else "float32"]
         parts.append(
             f"\n**{found['variant']}** ({found['weights']} weights), loaded in {found['load_ms']:.0f} ms\n\n"
         )
-        parts.append(frame_table(found, chosen))
+        parts.append(frame_table(found, rates[precision]))
         fit = sorted(found["fit_ms"].items(), key=lambda row: (row[0] == "total", -row[1]))
         parts.append("\n" + output.table(["fitting, once", "ms"], [[name, f"{ms:.0f}"] for name, ms in fit]))
         sets, gain = found["fit_point_sets"], found["fit_gain_over_decoding_each_iteration"]
@@ -199,19 +191,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), help=", ".join(VARIANTS))
+    parser.add_argument("--variants", nargs="+", default=["paper", "tiny"], help=", ".join(SETS))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64], help="frames per call")
     parser.add_argument("--repeats", type=int, default=8, help="calls; divided by the batch size, at least 1")
-    parser.add_argument("--precision", default="float32", help="of the paper encoders: float32 or bfloat16")
+    parser.add_argument("--precision", default="float32", help=", ".join(PRECISIONS))
     parser.add_argument("--out", help="write the figures as JSON, and the tables beside it")
     flags = parser.parse_args(arguments)
     for variant in flags.variants:
-        if variant not in VARIANTS:
-            raise unknown_choice("masker", variant, VARIANTS)
-    if flags.precision not in ("float32", "bfloat16"):
-        raise unknown_choice("precision", flags.precision, ("float32", "bfloat16"))
+        if variant not in SETS:
+            raise unknown_choice("masker", variant, SETS)
+    if flags.precision not in PRECISIONS:
+        raise unknown_choice("precision", flags.precision, PRECISIONS)
     for name, value in (
         ("batches", min(flags.batches)),
         ("repeats", flags.repeats),

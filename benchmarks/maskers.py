@@ -9,8 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.masking import ObservationMasker
 from samg import Reference, build_masker
-from samg.build import VARIANTS
-from samg.weights import DRAWN
+from samg.build import DRAWN, VARIANTS
 from training.config import MASKERS_WITHOUT_REFERENCE, compose_config
 
 _KEYS = ("original_image", "masked_image", "extra_points_list", "extra_masked_images_list")

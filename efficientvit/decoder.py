@@ -111,6 +111,9 @@ def decode_masks(
     upscaled = decoder.output_upscaling(image.transpose(1, 2).reshape(features.shape))
     # Token 0 of the mask tokens is the single-mask output, which nobody asks for: it is not decoded.
     heads = decoder.output_hypernetworks_mlps
-    hyper = [heads[i](tokens[:, 1 + i]) for i in range(1, decoder.num_mask_tokens)]
-    masks = torch.stack(hyper, dim=1) @ upscaled.flatten(2)
-    return masks.unflatten(2, upscaled.shape[-2:]), decoder.iou_prediction_head(tokens[:, 0])[:, 1:]
+    # Under autocast the last products, little work, still give logits and scores in full precision.
+    with torch.autocast(features.device.type, enabled=False):
+        tokens = tokens.float()
+        hyper = [heads[i](tokens[:, 1 + i]) for i in range(1, decoder.num_mask_tokens)]
+        masks = torch.stack(hyper, dim=1) @ upscaled.float().flatten(2)
+        return masks.unflatten(2, upscaled.shape[-2:]), decoder.iou_prediction_head(tokens[:, 0])[:, 1:]

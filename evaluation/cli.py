@@ -11,7 +11,7 @@ from typing import NoReturn
 from common.errors import ConfigError, nearest, unknown_choice
 from evaluation.masker_choice import ReferenceFlags
 
-MASKERS = ("run", "none", "tiny", "paper", "groundtruth")
+MASKERS = ("run", "none", "tiny", "fast", "paper", "groundtruth")
 SOURCES = ("dmcgb", "procedural")
 PROTOCOLS = ("dmcgb", "samg")
 EPISODES = 100

@@ -23,7 +23,7 @@ from common.stopping import Stopped
 from evaluation.lanes import Answer, Lanes, as_lanes
 from evaluation.localisation import PointError
 from evaluation.mask_quality import MaskQuality
-from wrappers import BatchMasker, FrameStack
+from wrappers import BatchMasker, FrameStack, MaskMemory
 
 PADDED_BATCH = 8
 
@@ -244,6 +244,7 @@ class _Run:
         self.terminated, self.done = False, False
         self.success: bool | None = None
         self.quality, self.point_error = MaskQuality(), PointError()
+        self.memory = MaskMemory()
         self._stack: FrameStack | None = None
 
     def count(self, answer: Answer) -> None:
@@ -305,7 +306,8 @@ class _Viewer:
         if self._masking is None:
             return frames
         exact: list[Any] = [answer[-1].get("foreground") for answer in answers]
-        masked, found = self._masking(frames, None if exact[0] is None else np.stack(exact))
+        foregrounds = None if exact[0] is None else np.stack(exact)
+        masked, found = self._masking(frames, foregrounds, [run.memory for run in runs])
         points = found.get("mask_points")
         for i, run in enumerate(runs):
             mask, foreground = found["mask"][i], exact[i]

@@ -144,15 +144,39 @@ def _reference(run: RunDirectory, flags: ReferenceFlags) -> dict[str, Any]:
     return reference
 
 
+def _compared(numerics: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a masker's numerics a warning is due for: an evaluation chooses its batch size itself."""
+    return {name: value for name, value in numerics.items() if name != "batch_size"}
+
+
+def describe_numerics(numerics: dict[str, Any]) -> str:
+    """Return how masks are computed in words, such as ``device cuda, precision bfloat16, compile``."""
+    words = []
+    for name, value in _compared(numerics).items():
+        if isinstance(value, bool):
+            words += [name.replace("_", " ")] if value else []
+        else:
+            words.append(f"{name} {value}")
+    return ", ".join(words) or "unknown"
+
+
 def check_masker(
     info: MaskerInfo, trained: dict[str, Any] | None, choice: MaskerChoice, allow_mismatch: bool
 ) -> None:
     """Compare the masker with the one the agent was trained with.
 
+    The same masks, computed otherwise, only call for a warning: last bits may differ, in bfloat16 more.
+
     Raises:
         ConfigError: they differ and nobody asked for that.
     """
-    if trained is None or trained["fingerprint"] == info.fingerprint:
+    if trained is None:
+        return
+    if trained["fingerprint"] == info.fingerprint:
+        before = trained.get("numerics") or {}
+        if any(before.get(name, now) != now for name, now in _compared(info.numerics).items()):
+            theirs, ours = describe_numerics(before), describe_numerics(info.numerics)
+            logger.warning("masks are computed otherwise than in training (%s), here: %s", theirs, ours)
         return
     ours, theirs = info.fingerprint[:12], str(trained["fingerprint"])[:12]
     what = f"masker {info.variant} ({ours}) is not the one of training, {trained['variant']} ({theirs})"

@@ -71,8 +71,8 @@ class Conditions:
         level_facts: what the level draws from, as ``envs.levels.describe_level`` says it: how many colours or
             clips, their names and digests.
         masker: ``MaskerInfo.to_dict()`` of the masker used here.
-        training_masker: name, variant and fingerprint of the masker the agent was trained with; None when
-            unknown.
+        training_masker: name, variant, fingerprint and numerics of the masker the agent was trained with;
+            None when unknown.
         padded_batch: the one batch size of policy and masker.
         algorithm: agent's name, such as ``drqv2``.
         agent: what the snapshot says of the agent besides its numbers (its class, the weights of a frozen

@@ -138,12 +138,13 @@ class RunDirectory:
         return settings
 
     def trained_masker(self) -> dict[str, Any] | None:
-        """Return name, variant and fingerprint of the masker of training; None when it was not saved."""
+        """Return name, variant, fingerprint and numerics of training's masker; None when it was not saved."""
         path = self.masker_dir / "masker.json"
         if not path.is_file():
             return None
         record = read_json(path, "masker record")
-        return {key: str(record.get(key)) for key in ("name", "variant", "fingerprint")}
+        named = {key: str(record.get(key)) for key in ("name", "variant", "fingerprint")}
+        return {**named, "numerics": record.get("numerics", {})}
 
     def reference(self) -> dict[str, Any]:
         """Return the run's reference as arguments of ``samg.Reference.load``."""

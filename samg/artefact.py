@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from common.devices import resolve_device
 from common.errors import ConfigError, InputError
 from common.files import atomic_directory, is_free, read_json, write_json
 from samg.baselines import BASELINES, BaselineMasker
-from samg.build import LoadedNetworks, choose_rules, load_networks, plain_weights
+from samg.build import NETWORKS, LoadedNetworks, choose_rules, load_networks, plain_weights
 from samg.fitting import Fit
 from samg.map_prompt import build_map_prompt
 from samg.masker import SamGMasker, Weights
+from samg.numerics import NUMERICS, MaskerNumerics
 from samg.options import SamgOptions
 from samg.reference import Reference
 
@@ -96,8 +98,13 @@ def read_record(directory: Path) -> dict[str, Any]:
     return record
 
 
-def load_samg_masker(directory: Path, device: str | torch.device, weights: Weights) -> SamGMasker:
-    """Read a saved masker and load its networks; see ``SamGMasker.load``."""
+def load_samg_masker(
+    directory: Path,
+    device: str | torch.device,
+    weights: Weights,
+    settings: Mapping[str, Any] | None = None,
+) -> SamGMasker:
+    """Read a saved masker and load its networks; see ``load_masker``."""
     record = read_record(directory)
     if record.get("name") != "samg":
         raise InputError(
@@ -107,7 +114,11 @@ def load_samg_masker(directory: Path, device: str | torch.device, weights: Weigh
         variant, stored = record["variant"], record["weights"]
         options = SamgOptions.parse(record["options"])
         rules = choose_rules(record["rules"] == "compat")
-        path, settings, digest = stored["path"], stored["settings"], stored["digest"]
+        path, digest, known = stored["path"], stored["digest"], NETWORKS[variant]
+        # Older maskers name their precision here, too; it is one of the numerics.
+        own = {name: value for name, value in stored["settings"].items() if name in known.settings}
+        given = {name: value for name, value in (settings or {}).items() if name in NUMERICS}
+        numerics = MaskerNumerics.recorded({**record["numerics"], **given}, known.numerics)
         resolution, report = record["map_resolution"], record["fit"]
         presence = record.get("presence")  # maskers of before the test do not have it
     except (KeyError, TypeError, ConfigError) as error:
@@ -116,7 +127,8 @@ def load_samg_masker(directory: Path, device: str | torch.device, weights: Weigh
     target = resolve_device(str(device))
     tensors = _read_tensors(directory / _TENSORS, target)
 
-    loaded = load_networks(variant, target, plain_weights(weights) or path, options.encoders, settings)
+    where, chosen = plain_weights(weights) or path, numerics.moved_to(target)
+    loaded = load_networks(variant, target, where, options.encoders, own, chosen)
     _check_weights(loaded, digest, directory)
     prefix = "targets."
     targets = {name: tensors[prefix + name] for name in options.select_encoders(loaded.networks.encoders)}
@@ -129,19 +141,29 @@ def load_samg_masker(directory: Path, device: str | torch.device, weights: Weigh
 
 
 def load_masker(
-    directory: str | Path, device: str | torch.device = "cpu", weights: Weights = None
+    directory: str | Path,
+    device: str | torch.device = "cpu",
+    weights: Weights = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> SamGMasker | BaselineMasker:
     """Read any saved masker, of whichever kind.
+
+    It computes as it did when it was saved, as far as the device can do that, unless ``settings`` say how.
 
     Args:
         directory: what ``save`` wrote.
         device: where to run it.
         weights: the weights' paths, should they have moved.
+        settings: of a masker, as a configuration has them; only the ``samg.numerics`` among them are read.
+
+    Raises:
+        InputError: a file is missing or damaged, or the weights are not those of the fit.
+        ResourceError: the device does not exist, or cannot compute in the precision.
     """
     name = read_record(Path(directory)).get("name")
     if name in BASELINES:
         return BASELINES[name]()
-    return load_samg_masker(Path(directory), device, weights)
+    return load_samg_masker(Path(directory), device, weights, settings)
 
 
 def _read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:

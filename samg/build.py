@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from samg.compat import CompatRules
 from samg.fitting import fit_reference
 from samg.masker import SamGMasker, Source, Weights
 from samg.networks import SamgNetworks
+from samg.numerics import NUMERICS, MaskerNumerics, TunableNetworks
 from samg.options import SamgOptions
 from samg.reference import Reference
 from samg.rules import FixedRules, Rules
@@ -42,6 +44,7 @@ class MaskerBuilder:
         rules: Rules,
         options: SamgOptions,
         settings: dict[str, str],
+        numerics: MaskerNumerics,
     ) -> None:
         self.variant = variant
         self._device = device
@@ -49,6 +52,7 @@ class MaskerBuilder:
         self._rules = rules
         self._options = options
         self._settings = settings
+        self._numerics = numerics
         self._loaded: LoadedNetworks | None = None
 
     def load(self) -> LoadedNetworks:
@@ -59,7 +63,12 @@ class MaskerBuilder:
         """
         if self._loaded is None:
             self._loaded = load_networks(
-                self.variant, self._device, self._weights, self._options.encoders, self._settings
+                self.variant,
+                self._device,
+                self._weights,
+                self._options.encoders,
+                self._settings,
+                self._numerics,
             )
         return self._loaded
 
@@ -103,16 +112,17 @@ def build_masker(
     """Choose a masker; ``.fit(reference)`` makes it.
 
     Args:
-        variant: ``none``, ``groundtruth``, ``tiny`` or ``paper``.
+        variant: ``none``, ``groundtruth``, ``tiny``, ``fast`` or ``paper``.
         device: where it runs: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``.
-        weights: local files or folders instead of the variant's own weights.
+        weights: local files or folders instead of the variant's own weights; ``drawn`` fills full-size networks
+            with drawn ones, whose masks are senseless and whose times are real (for benchmarks).
         compat: reproduce the published code's quirks (``samg.compat``).
-        options: see ``SamgOptions``; for ``paper`` also ``sam`` (l0 to xl1), ``dino`` (vitb14, vits14) and
-            ``precision`` (float32, bfloat16).
+        options: see ``SamgOptions`` and ``MaskerNumerics``; for ``paper`` and ``fast`` also ``sam`` (l0 to xl1),
+            ``dino`` (vitb14, vits14) and ``dino_size`` (448, 224).
 
     Raises:
         ConfigError: the variant or an option is unknown or impossible.
-        ResourceError: the device does not exist.
+        ResourceError: the device does not exist, or cannot do what is asked.
     """
     if variant in BASELINES:
         given = [*options, *(["weights"] if weights is not None else []), *(["compat"] if compat else [])]
@@ -126,17 +136,21 @@ def build_masker(
         raise unknown_choice("masker", variant, VARIANTS)
     known = NETWORKS[variant]
     settings = {name: str(options.pop(name)) for name in known.settings if name in options}
-    parsed = SamgOptions.parse(options, also=known.settings)
+    size = settings.get("dino_size", DINO_SIZES[0])
+    if size not in DINO_SIZES:
+        raise unknown_choice("masker.dino_size", size, DINO_SIZES)
+    numerics = {name: options.pop(name) for name in NUMERICS if name in options}
+    parsed = SamgOptions.parse(options, also=(*known.settings, *NUMERICS))
     parsed.select_encoders(known.encoders)
-    return MaskerBuilder(
-        variant, resolve_device(str(device)), plain_weights(weights), choose_rules(compat), parsed, settings
-    )
+    chosen = MaskerNumerics.of(numerics, known.numerics)
+    where, rules = resolve_device(str(device)), choose_rules(compat)
+    return MaskerBuilder(variant, where, plain_weights(weights), rules, parsed, settings, chosen.on(where))
 
 
 def plain_weights(weights: Any) -> Weights:
     """Return the paths of weights as absolute ones, valid in whichever directory a saved masker is loaded."""
-    if weights is None:
-        return None
+    if weights is None or weights == DRAWN:
+        return weights
     if isinstance(weights, str | os.PathLike):
         return str(resolve(weights))
     return [str(resolve(path)) for path in weights]
@@ -153,6 +167,7 @@ def load_networks(
     weights: Weights = None,
     encoders: tuple[str, ...] = (),
     settings: Mapping[str, str] | None = None,
+    numerics: MaskerNumerics | None = None,
 ) -> LoadedNetworks:
     """Load a variant's networks, in evaluation mode and without gradients.
 
@@ -162,13 +177,18 @@ def load_networks(
         weights: paths, or None for the variant's own.
         encoders: those needed, in any order; empty means all.
         settings: the variant's own settings.
+        numerics: how they compute, which must be possible on ``device``; None for the variant's own way.
 
     Raises:
         ConfigError: the variant has no such encoder.
         InputError: the weights are missing, damaged or of another architecture.
     """
-    chosen = SamgOptions(encoders=encoders).select_encoders(NETWORKS[variant].encoders)
-    return NETWORKS[variant].load(device, weights, chosen, dict(settings or {}))
+    known = NETWORKS[variant]
+    chosen = SamgOptions(encoders=encoders).select_encoders(known.encoders)
+    loaded = known.load(device, weights, chosen, dict(settings or {}))
+    if isinstance(loaded.networks, TunableNetworks):
+        loaded.networks.tune(numerics or known.numerics, device)
+    return loaded
 
 
 def _load_tiny(
@@ -183,13 +203,22 @@ def _load_tiny(
     return LoadedNetworks(networks, Source("tiny", digest, weights, settings, record))
 
 
-def _load_paper(
-    device: torch.device, weights: Weights, encoders: tuple[str, ...], settings: dict[str, str]
+def _load_released(
+    variant: str, device: torch.device, weights: Weights, encoders: tuple[str, ...], settings: dict[str, str]
 ) -> LoadedNetworks:
-    from samg.weights import load_paper_networks
+    from samg.weights import RELEASED, load_paper_networks, random_paper_networks
 
-    networks, record = load_paper_networks(weights, device, encoders, **settings)
-    return LoadedNetworks(networks, Source("paper", record.sha256, weights, settings, record.to_dict()))
+    names = {**RELEASED[variant], **settings}
+    size = int(names.pop("dino_size", DINO_SIZES[0]))
+    if weights == DRAWN:
+        drawn = random_paper_networks(0, device, encoders, **names, dino_size=size)
+        return LoadedNetworks(drawn, Source(variant, DRAWN, weights, settings, {"files": DRAWN}))
+    networks, record = load_paper_networks(
+        weights, device, encoders, **names, dino_size=size, variant=variant
+    )
+    method = {"dino_size": size} if "dino" in encoders and size != int(DINO_SIZES[0]) else {}
+    source = Source(variant, record.sha256, weights, settings, record.to_dict(), method)
+    return LoadedNetworks(networks, source)
 
 
 @dataclass(frozen=True)
@@ -200,15 +229,21 @@ class NetworkSet:
         load: makes it.
         encoders: the feature maps it has.
         settings: names of what else can be chosen.
+        numerics: how they compute unless told otherwise.
     """
 
     load: Callable[[torch.device, Weights, tuple[str, ...], dict[str, str]], LoadedNetworks]
     encoders: tuple[str, ...]
     settings: tuple[str, ...]
+    numerics: MaskerNumerics = MaskerNumerics()
 
 
+DINO_SIZES = ("448", "224")
+DRAWN = "drawn"
+_ENCODERS, _RELEASED_SETTINGS = ("dino", "sam"), ("sam", "dino", "dino_size")
 NETWORKS = {
-    "tiny": NetworkSet(_load_tiny, ("dino", "sam"), ()),
-    "paper": NetworkSet(_load_paper, ("dino", "sam"), ("sam", "dino", "precision")),
+    "tiny": NetworkSet(_load_tiny, _ENCODERS, (), MaskerNumerics(channels_last=True)),
+    "fast": NetworkSet(functools.partial(_load_released, "fast"), _ENCODERS, _RELEASED_SETTINGS),
+    "paper": NetworkSet(functools.partial(_load_released, "paper"), _ENCODERS, _RELEASED_SETTINGS),
 }
 VARIANTS = (*BASELINES, *NETWORKS)

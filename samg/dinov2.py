@@ -1,4 +1,4 @@
-"""DINOv2 patch features (Oquab et al., DINOv2, 2023), from timm's vision transformer at 448 pixels.
+"""DINOv2 patch features (Oquab et al., DINOv2, 2023), from timm's vision transformer at 448 (or 224) pixels.
 
 timm resamples the position table of the 518 pixel models otherwise than the original code (antialiased,
 without the 0.1 offset). It is therefore resampled here, once and the original way; then features are equal.
@@ -20,7 +20,8 @@ from common.masking import check_frames
 from efficientvit.resize import composed_resize, resize_maps
 
 DINO_SIZE = 448
-TOKEN_GRID = 32
+SIZES = (448, 224)
+PATCH = 14
 FEATURE_GRID = 64
 ARCHITECTURES = {"vits14": "vit_small_patch14_dinov2", "vitb14": "vit_base_patch14_dinov2"}
 PIXEL_MEAN = (0.485, 0.456, 0.406)
@@ -28,7 +29,7 @@ PIXEL_STD = (0.229, 0.224, 0.225)
 _OFFSET = 0.1
 
 
-def resample_positions(table: Tensor, grid: int = TOKEN_GRID) -> Tensor:
+def resample_positions(table: Tensor, grid: int = DINO_SIZE // PATCH) -> Tensor:
     """Resample a position table the original way: bicubic, scale (grid + 0.1) / old, no antialiasing.
 
     Args:
@@ -48,8 +49,8 @@ def resample_positions(table: Tensor, grid: int = TOKEN_GRID) -> Tensor:
     return torch.cat([table[:, :1].float(), square.flatten(2).transpose(1, 2)], dim=1)
 
 
-def adapt_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a DINOv2 state dict, original or timm's, as the 448 pixel model wants it.
+def adapt_state(state: Mapping[str, Tensor], size: int = DINO_SIZE) -> dict[str, Tensor]:
+    """Return a DINOv2 state dict, original or timm's, as the model for ``size`` pixels wants it.
 
     The mask token, which only pre-training uses, is dropped and the position table is resampled. All else
     stays as it is, so that a strict load finds what does not fit.
@@ -57,7 +58,7 @@ def adapt_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     adapted = {key: value for key, value in state.items() if key != "mask_token"}
     table = adapted.get("pos_embed")
     if table is not None and table.ndim == 3 and math.isqrt(table.shape[1] - 1) ** 2 == table.shape[1] - 1:
-        adapted["pos_embed"] = resample_positions(table)
+        adapted["pos_embed"] = resample_positions(table, size // PATCH)
     return adapted
 
 
@@ -66,33 +67,36 @@ class DinoV2(nn.Module):
 
     Args:
         name: ``vitb14`` (768 channels, the reference's) or ``vits14`` (384 channels).
+        size: of the frames it sees, in pixels: 448 (32 x 32 patches), or 224 (16 x 16), which is faster and
+            coarser.
     """
 
-    def __init__(self, name: str = "vitb14") -> None:
+    def __init__(self, name: str = "vitb14", size: int = DINO_SIZE) -> None:
         super().__init__()
         if name not in ARCHITECTURES:
             raise unknown_choice("DINOv2", name, ARCHITECTURES)
-        self.name = name
-        model = timm.create_model(ARCHITECTURES[name], pretrained=False, img_size=DINO_SIZE, num_classes=0)
+        if size not in SIZES:
+            raise unknown_choice("masker.dino_size", str(size), map(str, SIZES))
+        self.name, self.size = name, size
+        model = timm.create_model(ARCHITECTURES[name], pretrained=False, img_size=size, num_classes=0)
         assert isinstance(model, VisionTransformer)
         self.model = model
 
     def preprocess(self, frames: Tensor) -> Tensor:
-        """Scale to [0, 1], resize bilinearly to 448 and normalise, in this order.
+        """Scale to [0, 1], resize bilinearly to ``size`` and normalise, in this order.
 
         Args:
             frames: uint8 (N, H, H, 3) RGB in [0, 255]; square.
 
         Returns:
-            float32 (N, 3, 448, 448).
+            float32 (N, 3, size, size).
         """
         check_frames(frames)
         if frames.shape[1] != frames.shape[2]:
             raise ValueError(f"frames: expected square frames, got {tuple(frames.shape[1:3])}")
         x = frames.permute(0, 3, 1, 2).float() / 255
-        x = F.interpolate(
-            x, size=(DINO_SIZE, DINO_SIZE), mode="bilinear", align_corners=False, antialias=True
-        )
+        side = (self.size, self.size)
+        x = F.interpolate(x, size=side, mode="bilinear", align_corners=False, antialias=True)
         channels = zip(x.unbind(1), PIXEL_MEAN, PIXEL_STD, strict=True)
         return torch.stack([(plane - mean) / std for plane, mean, std in channels], dim=1)
 
@@ -100,8 +104,9 @@ class DinoV2(nn.Module):
         """Return the patch features of uint8 (N, H, H, 3) frames, float32 (N, C, 64, 64), not normalised."""
         tokens = self.model.forward_features(self.preprocess(frames))
         patches = tokens[:, self.model.num_prefix_tokens :].float()
-        square = patches.transpose(1, 2).unflatten(2, (TOKEN_GRID, TOKEN_GRID))
+        grid = self.size // PATCH
+        square = patches.transpose(1, 2).unflatten(2, (grid, grid))
         # What F.interpolate(mode="bilinear") computes, in a tenth of its time on a CPU.
-        operator = composed_resize((TOKEN_GRID,), FEATURE_GRID, device=square.device)
+        operator = composed_resize((grid,), FEATURE_GRID, device=square.device)
         with torch.autocast(square.device.type, enabled=False):
             return resize_maps(square, operator, operator)

@@ -18,7 +18,9 @@ from samg.extra_points import choose_extra_points
 from samg.fitting import Fit
 from samg.map_mask import map_pass, soften
 from samg.networks import SamgNetworks
+from samg.numerics import MaskerNumerics
 from samg.options import SamgOptions
+from samg.recording import RecordedFunction
 from samg.reference import Reference
 from samg.rules import Rules
 from samg.segment import Pass, resolve_empty, segment
@@ -38,11 +40,13 @@ class Source:
     """Where a masker's networks came from.
 
     Attributes:
-        variant: ``paper`` or ``tiny``.
+        variant: ``paper``, ``fast`` or ``tiny``.
         digest: SHA-256 of the weights.
         weights: what the caller asked for: paths, or None for the variant's own.
         settings: what else was asked for, such as the architecture.
         record: what else is known of them (release, revision), as JSON values.
+        method: settings that let the same weights make other masks, such as ``dino_size``, as JSON values;
+            those that are as published are left out.
     """
 
     variant: str
@@ -50,6 +54,7 @@ class Source:
     weights: Weights = None
     settings: dict[str, str] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
         """Return which weights these are, without the machine's paths, as JSON values."""
@@ -104,6 +109,8 @@ class SamGMasker:
         device: where everything runs.
 
     Attributes:
+        numerics: how the networks compute.
+        every: of how many frames of an episode one is to be masked (``SamgOptions.every``).
         last_empty: bool (N,) on ``device``: in which frames of the last call of ``mask`` the final pass found
             nothing, before ``on_empty`` had its say; None before the first call. Reading its values waits for
             the device, keeping it does not.
@@ -129,9 +136,12 @@ class SamGMasker:
         self.options = options
         self.source = source
         self.device = device
+        self.numerics: MaskerNumerics = getattr(networks, "numerics", MaskerNumerics())
+        self.every = options.every
         self._encoders = tuple(fit.targets)
         self._groups = operator_groups(networks, self._encoders, reference.size, device)
         self._counts = torch.zeros(1 + options.masks_per_frame, dtype=torch.int64, device=device)
+        self._find = RecordedFunction(self._segment, device) if self.numerics.cuda_graph else self._segment
         self.last_empty: Tensor | None = None
         self.reference_points = choose_extra_points(reference, options.extra_points)
         self.last_points: Tensor | None = None
@@ -233,13 +243,20 @@ class SamGMasker:
     def _chunks(self, frames: Tensor) -> Iterator[tuple[Tensor, int]]:
         """Yield batches on the masker's device, padded to the fixed size, and how many frames are real."""
         frames = frames.to(self.device)
-        size = self.options.batch_size
-        for chunk in frames.split(size or max(len(frames), 1)):
+        for chunk in frames.split(self.options.batch_size or max(len(frames), 1)):
             valid = len(chunk)
-            if size and 0 < valid < size:
-                chunk = torch.cat((chunk, chunk[-1:].expand(size - valid, -1, -1, -1)))
+            missing = self._batch_for(valid) - valid
+            if missing:
+                chunk = torch.cat((chunk, chunk[-1:].expand(missing, -1, -1, -1)))
             if valid:
                 yield chunk, valid
+
+    def _batch_for(self, count: int) -> int:
+        """Return the batch size in which ``count`` frames are masked."""
+        if count and self.options.batch_size:
+            return self.options.batch_size
+        # Powers of two: some environments' frames, after a reset, shall not be one more shape to compile for.
+        return 1 << (count - 1).bit_length() if count and self.numerics.fixed_shapes else count
 
     def _run(self, frames: Tensor) -> tuple[Tensor, list[Pass]]:
         encoded = self.networks.encode(frames)
@@ -257,13 +274,17 @@ class SamGMasker:
 
     def _mask_chunk(self, frames: Tensor, valid: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return the real frames' masks, in which of them the last pass found nothing, and the points."""
-        _, done = self._run(frames)
-        empty = torch.stack([~one.masks[:valid].flatten(1).any(1) for one in done])
+        masks, empty, points = self._find(frames)
         self._counts[0].add_(valid)
-        self._counts[1:].add_(empty.sum(1))
+        self._counts[1:].add_(empty[:, :valid].sum(1))
+        return masks[:valid], empty[-1, :valid], points[:valid]
+
+    def _segment(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return masks (N, H, W), what is empty after each pass (passes, N), and the points (N, P, 2)."""
+        _, done = self._run(frames)
+        empty = torch.stack([~one.masks.flatten(1).any(1) for one in done])
         first = done[0].points  # those of the reference's points come last in the first pass
-        points = first[:valid, first.shape[1] - len(self.reference_points) :]
-        return self._resolve(done)[:valid], empty[-1], points
+        return self._resolve(done), empty, first[:, first.shape[1] - len(self.reference_points) :]
 
     def _resolve(self, done: list[Pass]) -> Tensor:
         """Return the final masks, bool or (``soft_map``) float32 (N, H, W)."""
@@ -272,7 +293,7 @@ class SamGMasker:
 
     def _method(self) -> dict[str, Any]:
         method = {**self.options.method(), "presence": self.fit.presence, "encoders": list(self._encoders)}
-        return {"rules": self.rules.name, **method}
+        return {"rules": self.rules.name, **method, **self.source.method}
 
     def _fingerprint(self) -> str:
         options = {**self.options.method(), "encoders": sorted(self._encoders)}
@@ -281,21 +302,20 @@ class SamGMasker:
             options["presence"] = self.fit.presence
         if self.options.uses_decoder:  # for the same reason
             del options["mask_from"]
-        identity = {
+        identity: dict[str, Any] = {
             "method": METHOD,
             "rules": self.rules.name,
             # Similarities are averaged over encoders: in which order they were named does not matter.
-            "options": options,
+            "options": {**options, **self.source.method},
             "weights": self.source.digest,
             "reference": self.reference.digest(self.rules.uses_cutouts),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def _numerics(self) -> dict[str, Any]:
-        precision = str(getattr(self.networks, "precision", "float32"))
         return {
             "device": self.device.type,
-            "precision": precision,
+            **self.numerics.to_dict(),
             "batch_size": self.options.batch_size,
             "torch": torch.__version__,
         }

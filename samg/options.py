@@ -35,6 +35,8 @@ class SamgOptions:
             ``previous_pass`` (the newest pass whose mask is not empty). Always counted, see ``statistics``.
         batch_size: pad every batch to multiples of this many frames, so that a mask does not depend, to the
             last bit, on how many frames came with it; None takes batches as they come.
+        every: mask every so many frames of an episode and reuse the last mask in between; 1 masks all. Whoever
+            steps environments does that (``wrappers.BatchMasker``): ``mask`` itself masks what it is given.
         seed: of the noise in fitting.
     """
 
@@ -47,6 +49,7 @@ class SamgOptions:
     presence: float | str | None = AUTO
     on_empty: str = "keep"
     batch_size: int | None = None
+    every: int = 1
     seed: int = 0
 
     @classmethod
@@ -74,6 +77,7 @@ class SamgOptions:
         _require("extra_points", points, counted, "true, false, or a whole number from 0 on")
         _require("passes", options.passes, _is_count(options.passes, 1) and options.passes <= 3, "1, 2 or 3")
         _require("seed", options.seed, _is_count(options.seed, 0), "a whole number from 0 on")
+        _require("every", options.every, _is_count(options.every, 1), "a whole number from 1 on")
         size = options.batch_size
         _require("batch_size", size, size is None or _is_count(size, 1), "a whole number from 1 on, or null")
         _require(
@@ -104,6 +108,8 @@ class SamgOptions:
         """Return what decides the masks; padding only moves their last bits and is left out."""
         values = self.to_dict()
         del values["batch_size"]
+        if self.every == 1:  # so that what was fitted before this option existed keeps its fingerprint
+            del values["every"]
         return values
 
     @property

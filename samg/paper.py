@@ -11,11 +11,12 @@ from common.errors import ConfigError, unknown_choice
 from efficientvit import EfficientViTSam, SamOutput
 from efficientvit.decoder import GRID, LOW_RES, PROMPT_FRAME
 from efficientvit.resize import composed_resize
+from efficientvit.sam import upsample_logits
 from samg.dinov2 import DinoV2
 from samg.networks import Encoded
+from samg.numerics import TunableNetworks
 
 ENCODERS = ("dino", "sam")
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def check_encoders(encoders: tuple[str, ...]) -> None:
@@ -30,7 +31,7 @@ def check_encoders(encoders: tuple[str, ...]) -> None:
         )
 
 
-class PaperNetworks(nn.Module):
+class PaperNetworks(TunableNetworks):
     """DINOv2 and EfficientViT-SAM as ``samg.networks.SamgNetworks``, frozen.
 
     Both feature maps have 64 x 64 cells and are compared in the way of the reference: similarity maps are
@@ -40,7 +41,6 @@ class PaperNetworks(nn.Module):
         sam: gives the embedding that is decoded and, as ``sam``, a feature map.
         dino: gives the feature map ``dino``; may be None when it is not among ``encoders``.
         encoders: the feature maps whose similarities are averaged.
-        precision: ``float32``, or ``bfloat16`` for the encoders (the decoder always runs in float32).
     """
 
     def __init__(
@@ -48,19 +48,15 @@ class PaperNetworks(nn.Module):
         sam: EfficientViTSam,
         dino: DinoV2 | None,
         encoders: tuple[str, ...] = ENCODERS,
-        precision: str = "float32",
     ) -> None:
         super().__init__()
         encoders = tuple(encoders)
         check_encoders(encoders)
-        if precision not in PRECISIONS:
-            raise unknown_choice("precision", precision, PRECISIONS)
         if "dino" in encoders and dino is None:
             raise ValueError("dino: expected a DinoV2 because 'dino' is among the encoders, got None")
         self.sam = sam
         self.dino = dino if "dino" in encoders else None
         self.encoders: tuple[str, ...] = encoders
-        self.precision = precision
         self.eval().requires_grad_(False)
 
     @property
@@ -78,8 +74,7 @@ class PaperNetworks(nn.Module):
             Raw features ``dino`` (N, 768, 64, 64) and ``sam`` (N, 256, 64, 64), those chosen, and the latter
             as the embedding to decode; all float32.
         """
-        dtype = PRECISIONS[self.precision]
-        with torch.autocast(frames.device.type, dtype=dtype, enabled=dtype is not torch.float32):
+        with self.numerics.autocast(frames.device):
             embedding = self.sam.encode(frames)
             features = {"sam": embedding}
             if self.dino is not None:
@@ -110,5 +105,13 @@ class PaperNetworks(nn.Module):
         boxes: Tensor | None = None,
         mask_inputs: Tensor | None = None,
     ) -> SamOutput:
-        """Decode one prompt set per image; see ``EfficientViTSam.decode``."""
-        return self.sam.decode(embedding, image_size, points, labels, boxes, mask_inputs)
+        """Decode one prompt set per image; see ``EfficientViTSam.decode``. Logits are float32."""
+        with self.numerics.autocast(embedding.device):
+            found = self.sam.decode_low_res(embedding, image_size, points, labels, boxes, mask_inputs)
+        low_res, iou = (value.float() for value in found)
+        return SamOutput(upsample_logits(low_res, image_size), iou, low_res)
+
+    def hot_methods(self) -> list[tuple[nn.Module, str]]:
+        """Return the two encoders and the decoder."""
+        dino = [] if self.dino is None else [(self.dino.model, "forward_features")]
+        return [*dino, (self.sam.image_encoder, "forward"), (self.sam, "decode_low_res")]

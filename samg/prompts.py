@@ -62,15 +62,17 @@ def mask_boxes(masks: Tensor, fallback: Box) -> tuple[Tensor, Tensor]:
     columns, rows = masks.any(dim=1), masks.any(dim=2)
     x = torch.arange(width, device=masks.device)
     y = torch.arange(height, device=masks.device)
+    # Numbers are filled in, not given to ``where``, which would copy them to a GPU and wait for that.
+    no_column, no_row = ~columns, ~rows
     sides = (
-        torch.where(columns, x, width).amin(1),
-        torch.where(rows, y, height).amin(1),
-        torch.where(columns, x, -1).amax(1),
-        torch.where(rows, y, -1).amax(1),
+        x.expand_as(columns).masked_fill(no_column, width).amin(1),
+        y.expand_as(rows).masked_fill(no_row, height).amin(1),
+        x.expand_as(columns).masked_fill(no_column, -1).amax(1),
+        y.expand_as(rows).masked_fill(no_row, -1).amax(1),
     )
-    empty = ~rows.any(dim=1)
-    boxes = [torch.where(empty, value, side) for value, side in zip(fallback, sides, strict=True)]
-    return torch.stack(boxes, dim=1).float(), empty
+    empty = no_row.all(dim=1)
+    boxes = [side.float().masked_fill(empty, value) for value, side in zip(fallback, sides, strict=True)]
+    return torch.stack(boxes, dim=1), empty
 
 
 def box_windows(boxes: Tensor, size: tuple[int, int], end_inside: bool) -> Tensor:

@@ -80,7 +80,8 @@ class FixedRules:
         """Search the box, its last row and column included; an empty mask adds no point."""
         window = prompts.box_windows(boxes, (similarity.shape[-2], similarity.shape[-1]), end_inside=True)
         points = prompts.lowest_points(similarity, window)
-        return points, torch.where(empty, prompts.NO_POINT, prompts.NEGATIVE)
+        labels = torch.full_like(empty, prompts.NEGATIVE, dtype=torch.int64)
+        return points, labels.masked_fill_(empty, prompts.NO_POINT)
 
     def last_negative(self, similarity: Tensor, boxes: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
         """Search the newest box, as in the second pass."""

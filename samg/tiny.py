@@ -25,6 +25,7 @@ from common.files import read_json, sha256_file
 from common.paths import PROJECT_ROOT, resolve
 from efficientvit.output import SamOutput
 from samg.networks import Encoded
+from samg.numerics import MaskerNumerics, TunableNetworks
 from samg.tiny_modules import (
     CORRESPONDENCE,
     DIM,
@@ -46,10 +47,11 @@ GRIDS = {"dino": 84, "sam": 42}
 _PARTS = (TOKEN_GRID**2 * DIM, 42**2 * SKIP_42, SIZE**2 * SKIP_84, SIZE**2 * CORRESPONDENCE)
 
 
-class TinyNetworks(nn.Module):
+class TinyNetworks(TunableNetworks):
     """Implements ``samg.networks.SamgNetworks`` with small self-trained networks."""
 
     encoders: tuple[str, ...] = ("dino", "sam")
+    defaults = MaskerNumerics(channels_last=True)
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,8 +67,10 @@ class TinyNetworks(nn.Module):
         pixels = frames.permute(0, 3, 1, 2).to(self.map_scale.dtype)
         if tuple(pixels.shape[2:]) != (SIZE, SIZE):
             pixels = F.interpolate(pixels, size=(SIZE, SIZE), mode="bilinear", antialias=True)
-        maps, parts = self.encoder((pixels / 127.5 - 1).contiguous(memory_format=torch.channels_last))
-        return Encoded(maps, torch.cat(parts, 1))
+        layout = torch.channels_last if self.numerics.channels_last else torch.contiguous_format
+        with self.numerics.autocast(frames.device):
+            maps, parts = self.encoder((pixels / 127.5 - 1).contiguous(memory_format=layout))
+        return Encoded(maps, self._exact(torch.cat(parts, 1)))
 
     def similarity_operator(self, encoder: str, size: int) -> Tensor:
         """Return the bilinear resize matrix, float (size, G) for the encoder's grid G."""
@@ -99,9 +103,19 @@ class TinyNetworks(nn.Module):
             boxes = None if boxes is None else _to_native(boxes.view(n, 2, 2), image_size)
         if mask_inputs is not None and mask_inputs.shape[-1] != SIZE:
             mask_inputs = upsample(mask_inputs, SIZE)
-        logits, iou = self.decoder(parts, points, labels, boxes, mask_inputs)
+        with self.numerics.autocast(embedding.device):
+            found = self.decoder(parts, points, labels, boxes, mask_inputs)
+        logits, iou = map(self._exact, found)
         full = logits if native else F.interpolate(logits, size=image_size, mode="bilinear")
         return SamOutput(full, iou, logits)
+
+    def hot_methods(self) -> list[tuple[nn.Module, str]]:
+        """Return encoder and decoder."""
+        return [(self.encoder, "forward"), (self.decoder, "forward")]
+
+    def _exact(self, values: Tensor) -> Tensor:
+        """Return in float32 what these networks' own ``numerics`` rounded; pretraining rounds by itself."""
+        return values.float() if self.numerics.rounds else values
 
     def fuse(self) -> TinyNetworks:
         """Fold all batch norms for inference; returns self."""

@@ -4,6 +4,7 @@
     python setup/download.py dmcgb --only color          # colours alone, 90 kB
     python setup/download.py dmcgb --dir /data/dmcgb     # then: export SAMG_DATA=/data/dmcgb
     python setup/download.py paper                       # EfficientViT-SAM L1 and DINOv2 ViT-B/14
+    python setup/download.py fast                        # EfficientViT-SAM L0 and DINOv2 ViT-S/14
 
 Backgrounds come from the public repository of DMC-GB at a pinned commit; each file is checked against its
 hash before it gets its name, and files that are there already are not fetched again. The folder is ``--dir``,
@@ -27,7 +28,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="download.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="dmcgb|paper")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="dmcgb|paper|fast")
     dmcgb = commands.add_parser("dmcgb", help="colours and clips of the generalisation benchmark")
     dmcgb.add_argument("--dir", type=Path, help="where to put them (default: SAMG_DATA or the cache)")
     dmcgb.add_argument(
@@ -37,6 +38,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     dmcgb.add_argument("--base-url", help="folder on a mirror that holds color_easy.pt and the rest")
     commands.add_parser("paper", help="released weights of EfficientViT-SAM L1 and DINOv2 ViT-B/14")
+    commands.add_parser("fast", help="released weights of EfficientViT-SAM L0 and DINOv2 ViT-S/14")
     return parser.parse_args(arguments)
 
 
@@ -53,11 +55,11 @@ def download_dmcgb(options: argparse.Namespace) -> None:
         print(f"To use them: export {DATA_VARIABLE}={directory}")
 
 
-def download_paper_weights() -> None:
+def download_released(variant: str) -> None:
     """Fetch the released weights, and say of each file where it is and which one it is."""
-    from samg.weights import download_paper
+    from samg.weights import download_weights
 
-    for path, file in download_paper().items():
+    for path, file in download_weights(variant).items():
         origin = f", {file.repo} at revision {file.revision}" if file.revision else ""
         print(f"{path}\n  sha256 {file.sha256}{origin}")
 
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command == "dmcgb":
         download_dmcgb(options)
     else:
-        download_paper_weights()
+        download_released(options.command)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from samg import Reference, SamGMasker, SamgOptions
 from samg.build import choose_rules
 from samg.fitting import fit_reference
 from samg.masker import Source
+from samg.numerics import MaskerNumerics
 from samg.paper import PaperNetworks
 from samg.weights import load_paper_networks, random_paper_networks
 from training.config import compose_config
@@ -84,7 +85,8 @@ def verify_task(task: str, networks: PaperNetworks, options: argparse.Namespace)
     fit = fit_reference(networks, reference, rules, settings, device)
     result: dict[str, Any] = {"fit_seconds": round(time.perf_counter() - started, 2), **fit.report}
     result |= {"mask_weights": fit.mask_weights.tolist(), "iou": {}, "empty_share": {}}
-    low = PaperNetworks(networks.sam, networks.dino, networks.encoders, "bfloat16")
+    low = PaperNetworks(networks.sam, networks.dino, networks.encoders)
+    low.tune(MaskerNumerics(precision="bfloat16"), device)
     rest = (reference, fit, rules, settings, Source("paper", ""), device)
     maskers, agreement = [SamGMasker(each, *rest) for each in (networks, low)], []
     for level in options.levels:

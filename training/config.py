@@ -62,6 +62,9 @@ FREE_ON_RESUME = (
     "save_video",
     "device",
     "num_threads",
+    "masker.compile",
+    "masker.cuda_graph",
+    "masker.channels_last",
     "debug",
     "replay.prefetch",
     "replay_buffer_size",
@@ -75,7 +78,12 @@ _FLAGS_WITH_VALUE = ("--config-name", "-cn", "--cfg", "-c", "--package", "-p", "
 MOVABLE = ("data.overlay_dir", "agent.overlay_dir", "agent.encoder_weights")
 
 # Masker options of which older runs say nothing, and what they did.
-_ADDED = {"masker.mask_from": "decoder"}
+_ADDED = {
+    "masker.mask_from": "decoder",
+    "masker.every": 1,
+    "masker.precision": "float32",
+    "masker.dino_size": 448,
+}
 
 _BUDGETS = ("easy", "medium", "hard")  # what task files build on; no tasks themselves
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from common.masking import ObservationMasker, apply_mask
+from common.masking import ObservationMasker
+from wrappers.batch_masker import BatchMasker, MaskMemory
 
 Observation = dict[str, np.ndarray]
 
@@ -32,78 +33,14 @@ def MaskObservation(
         **options: ``keep_raw`` keeps the unmasked frames in ``info["raw_pixels"]``; ``batch_size`` pads every
             call to that many frames (the batch size changes the last bits of a product, so results that
             must not depend on the number of environments need one fixed size); ``device`` is where the
-            frames go (``"cpu"``).
+            frames go (default: where the masker is).
+
+    A masker with ``every`` = k > 1 masks the first frame of an episode and every k-th from there; the others
+    get the last mask. ``get_attr("state")`` and ``set_attr("state", ...)`` of a vector then carry that mask,
+    so that a run which is resumed goes on as if it had not been interrupted.
     """
     wrapper = MaskVector if isinstance(env, VectorEnv) else MaskSingle
     return wrapper(env, masker, **options)  # type: ignore[arg-type]
-
-
-class BatchMasker:
-    """Masks batches of frames and says what the info gains; both wrappers use it, and so may any loop.
-
-    Args:
-        masker: makes the masks.
-        keep_raw: keep the unmasked frames as ``raw_pixels``.
-        batch_size: pads every call of the masker to that many frames; None for calls as they come.
-        device: where the frames go.
-        keep_points: keep where the masker found the reference's points, its ``last_points``, as
-            ``mask_points``, float32 (N, P, 2), (x, y); nothing where a masker has no such attribute.
-    """
-
-    def __init__(
-        self,
-        masker: ObservationMasker,
-        keep_raw: bool = False,
-        batch_size: int | None = None,
-        device: torch.device | str = "cpu",
-        keep_points: bool = False,
-    ) -> None:
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-        self._masker, self._keep_raw, self._keep_points = masker, keep_raw, keep_points
-        self._batch_size, self._device = batch_size, torch.device(device)
-
-    def __call__(
-        self, frames: np.ndarray, foreground: np.ndarray | None
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Mask uint8 (N, H, W, 3); return the masked frames and what the info gains.
-
-        ``foreground`` is bool (N, H, W) or None.
-        """
-        size = self._batch_size or max(len(frames), 1)
-        done = [
-            self._mask_batch(frames[rows], None if foreground is None else foreground[rows])
-            for rows in (slice(start, start + size) for start in range(0, max(len(frames), 1), size))
-        ]
-        joined = {key: np.concatenate([part[key] for part in done]) for key in done[0]}
-        masked = joined.pop("pixels")
-        if self._keep_raw:
-            joined["raw_pixels"] = frames
-        return masked, joined
-
-    def _mask_batch(self, frames: np.ndarray, foreground: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Return ``pixels``, the masked frames, and what the info gains, all without the padding."""
-        number = len(frames)
-        batch = self._to_device(frames)
-        exact = None if foreground is None else self._to_device(foreground)
-        with torch.inference_mode():
-            mask = self._masker.mask(batch, foreground=exact)
-            masked = apply_mask(batch, mask)
-            binary = mask if mask.dtype == torch.bool else mask >= 0.5
-        empty = getattr(self._masker, "last_empty", None)
-        if empty is None:
-            empty = ~binary.flatten(1).any(1)
-        found: dict[str, torch.Tensor] = {"pixels": masked, "mask": binary, "mask_empty": empty}
-        points = getattr(self._masker, "last_points", None) if self._keep_points else None
-        if points is not None:
-            found["mask_points"] = points
-        return {key: value[:number].cpu().numpy() for key, value in found.items()}
-
-    def _to_device(self, rows: np.ndarray) -> torch.Tensor:
-        missing = (self._batch_size or len(rows)) - len(rows)
-        if missing:
-            rows = np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
-        return torch.from_numpy(np.ascontiguousarray(rows)).to(self._device)
 
 
 class MaskSingle(gymnasium.Wrapper):
@@ -115,10 +52,10 @@ class MaskSingle(gymnasium.Wrapper):
         masker: ObservationMasker,
         keep_raw: bool = False,
         batch_size: int | None = None,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__(env)
-        self._masking = BatchMasker(masker, keep_raw, batch_size, device)
+        self._masking, self._memory = BatchMasker(masker, keep_raw, batch_size, device), MaskMemory()
 
     @property
     def episode(self) -> int:
@@ -133,6 +70,7 @@ class MaskSingle(gymnasium.Wrapper):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Reset the environment; the first frame comes masked."""
+        self._memory = MaskMemory()
         return self._masked(*self.env.reset(seed=seed, options=options))
 
     def step(self, action: np.ndarray) -> tuple[Observation, Any, bool, bool, dict[str, Any]]:
@@ -144,7 +82,7 @@ class MaskSingle(gymnasium.Wrapper):
     def _masked(self, observation: Any, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
         foreground = info.get("foreground")
         masked, added = self._masking(
-            observation["pixels"][None], None if foreground is None else foreground[None]
+            observation["pixels"][None], None if foreground is None else foreground[None], [self._memory]
         )
         return {**observation, "pixels": masked[0]}, {**info, **{key: row[0] for key, row in added.items()}}
 
@@ -163,10 +101,11 @@ class MaskVector(VectorWrapper):
         masker: ObservationMasker,
         keep_raw: bool = False,
         batch_size: int | None = None,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__(env)
         self._masking = BatchMasker(masker, keep_raw, batch_size, device)
+        self._memories = [MaskMemory() for _ in range(self.num_envs)]
         self._last: np.ndarray | None = None
         self._last_added: dict[str, np.ndarray] = {}
 
@@ -178,6 +117,8 @@ class MaskVector(VectorWrapper):
         if options and "reset_mask" in options:
             which = options["reset_mask"].copy()  # gymnasium takes it out of the options
         observation, info = self.env.reset(seed=seed, options=options)
+        for index in np.flatnonzero(which):
+            self._memories[index] = MaskMemory()
         return self._masked(observation, info, which)
 
     def step(self, actions: np.ndarray) -> tuple[Observation, Any, Any, Any, dict[str, Any]]:
@@ -197,11 +138,19 @@ class MaskVector(VectorWrapper):
         return self.env.call(name, *args, **kwargs)  # type: ignore[attr-defined]
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
-        """Return an attribute of every environment."""
-        return self.env.get_attr(name)  # type: ignore[attr-defined]
+        """Return an attribute of every environment; ``state`` includes the last mask where that is reused."""
+        values = self.env.get_attr(name)  # type: ignore[attr-defined]
+        if name != "state" or self._masking.every == 1:
+            return values
+        pairs = zip(values, self._memories, strict=True)
+        return tuple({"env": value, "masking": memory.state_dict()} for value, memory in pairs)
 
     def set_attr(self, name: str, values: Sequence[Any] | object) -> None:
         """Assign an attribute of every environment, one value each."""
+        if name == "state" and self._masking.every > 1:
+            states: Any = values
+            self._memories = [MaskMemory.restored(state["masking"]) for state in states]
+            values = [state["env"] for state in states]
         self.env.set_attr(name, values)  # type: ignore[attr-defined]
 
     def _masked_step(self, result: Any) -> tuple[Observation, Any, Any, Any, dict[str, Any]]:
@@ -214,7 +163,9 @@ class MaskVector(VectorWrapper):
     ) -> tuple[Observation, dict[str, Any]]:
         frames = observation["pixels"]
         foreground = info.get("foreground")
-        masked, added = self._masking(frames[which], None if foreground is None else foreground[which])
+        memories = [self._memories[index] for index in np.flatnonzero(which)]
+        exact = None if foreground is None else foreground[which]
+        masked, added = self._masking(frames[which], exact, memories)
         if self._last is None:
             self._last = np.zeros_like(frames)
             self._last_added = {

@@ -3,7 +3,8 @@
 from samg.weights.drawn import drawn_state
 from samg.weights.hub import PathLike
 from samg.weights.loading import (
-    download_paper,
+    RELEASED,
+    download_weights,
     find_paper_weights,
     load_paper_networks,
     random_paper_networks,
@@ -12,10 +13,11 @@ from samg.weights.record import WeightFile, WeightsRecord
 from samg.weights.state import load_strictly, read_state
 
 __all__ = [
+    "RELEASED",
     "PathLike",
     "WeightFile",
     "WeightsRecord",
-    "download_paper",
+    "download_weights",
     "drawn_state",
     "find_paper_weights",
     "load_paper_networks",

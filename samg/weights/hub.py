@@ -56,6 +56,12 @@ def hub_location(component: str, architecture: str) -> tuple[str, str]:
     return DINO_REPOS[architecture], "model.safetensors"
 
 
+def download_command(components: Mapping[str, str]) -> str:
+    """Return the argument of ``setup/download.py`` that fetches these components (``paper`` for odd ones)."""
+    small = {"sam": "l0", "dino": "vits14"}
+    return "fast" if all(small[name] == kind for name, kind in components.items()) else "paper"
+
+
 def missing_weights(components: Mapping[str, str], reason: str) -> InputError:
     """Return the one error for weights that are nowhere to be found; it names every cure."""
     locations = [hub_location(name, kind) for name, kind in components.items()]
@@ -63,7 +69,7 @@ def missing_weights(components: Mapping[str, str], reason: str) -> InputError:
     expected = " and ".join(accepted_names(name, kind)[0] for name, kind in components.items())
     return InputError(
         f"Released weights are not on this machine and could not be fetched ({reason}): {names}.",
-        "With network, run `python setup/download.py paper`; or set masker.weights=<folder with "
+        f"With network, run `python setup/download.py {download_command(components)}`; or set masker.weights=<folder with "
         f"{expected}>; or use the embedded masker: masker=tiny.",
     )
 
@@ -174,7 +180,7 @@ def describe_file(path: Path, component: str, architecture: str) -> WeightFile:
     if from_hub and _SHA256.fullmatch(blob) and blob != digest:
         raise InputError(
             f"Weights {path} are damaged: their SHA-256 is {digest[:12]}..., the hub says {blob[:12]}....",
-            f"Delete {path.resolve()} and run `python setup/download.py paper`.",
+            f"Delete {path.resolve()} and run `python setup/download.py {download_command({component: architecture})}`.",
         )
     prefix = "efficientvit_sam" if component == "sam" else "dinov2"
     return WeightFile(

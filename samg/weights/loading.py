@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from common.errors import unknown_choice
 from efficientvit import VARIANTS, EfficientViTSam
-from samg.dinov2 import ARCHITECTURES, DinoV2, adapt_state
+from samg.dinov2 import ARCHITECTURES, DINO_SIZE, DinoV2, adapt_state
 from samg.paper import ENCODERS, PaperNetworks, check_encoders
 from samg.weights import hub
 from samg.weights.drawn import drawn_state
@@ -19,6 +19,9 @@ from samg.weights.record import WeightFile, WeightsRecord
 from samg.weights.state import load_strictly, read_state
 
 _TABLE_518 = 1 + 37 * 37
+
+RELEASED = {"paper": {"sam": "l1", "dino": "vitb14"}, "fast": {"sam": "l0", "dino": "vits14"}}
+"""The full-size variants, and which released networks each of them means."""
 
 
 def _components(encoders: Sequence[str], sam: str, dino: str) -> dict[str, str]:
@@ -55,32 +58,32 @@ def find_paper_weights(
     return hub.find_files(weights, _components(encoders, sam, dino))
 
 
-def download_paper(sam: str = "l1", dino: str = "vitb14") -> dict[Path, WeightFile]:
-    """Fetch the released weights into the hub's cache, verify them, and return path -> its record."""
-    components = _components(ENCODERS, sam, dino)
+def download_weights(variant: str) -> dict[Path, WeightFile]:
+    """Fetch a variant's released weights into the hub's cache, verify them, return path -> its record."""
+    components = _components(ENCODERS, **RELEASED[variant])
     paths = hub.download(components)
     return {paths[name]: hub.describe_file(paths[name], name, kind) for name, kind in components.items()}
 
 
-def _empty(component: str, architecture: str) -> nn.Module:
+def _empty(component: str, architecture: str, dino_size: int = DINO_SIZE) -> nn.Module:
     """Return a network without values; initial ones, replaced at once, would take seconds to draw."""
     with torch.device("meta"):
-        return EfficientViTSam(architecture) if component == "sam" else DinoV2(architecture)
+        return EfficientViTSam(architecture) if component == "sam" else DinoV2(architecture, dino_size)
 
 
 def _fill(network: nn.Module, state: dict[str, Tensor], path: Path, architecture: str) -> None:
     if isinstance(network, DinoV2):
-        load_strictly(network.model, adapt_state(state), path, architecture)
+        load_strictly(network.model, adapt_state(state, network.size), path, architecture)
     else:
         load_strictly(network, state, path, architecture)
 
 
 def _assemble(
-    networks: dict[str, nn.Module], encoders: Sequence[str], precision: str, device: torch.device | str
+    networks: dict[str, nn.Module], encoders: Sequence[str], device: torch.device | str
 ) -> PaperNetworks:
     sam, dino = networks["sam"], networks.get("dino")
     assert isinstance(sam, EfficientViTSam) and (dino is None or isinstance(dino, DinoV2))
-    return PaperNetworks(sam, dino, tuple(encoders), precision).to(device)
+    return PaperNetworks(sam, dino, tuple(encoders)).to(device)
 
 
 def load_paper_networks(
@@ -89,7 +92,8 @@ def load_paper_networks(
     encoders: Sequence[str] = ENCODERS,
     sam: str = "l1",
     dino: str = "vitb14",
-    precision: str = "float32",
+    dino_size: int = DINO_SIZE,
+    variant: str = "paper",
 ) -> tuple[PaperNetworks, WeightsRecord]:
     """Load the full-size networks.
 
@@ -99,7 +103,8 @@ def load_paper_networks(
         encoders: feature maps to compare, among ``dino`` and ``sam``.
         sam: EfficientViT-SAM variant.
         dino: DINOv2 variant.
-        precision: ``float32``, or ``bfloat16`` for the encoders.
+        dino_size: side of the frames that DINOv2 sees, 448 or 224 pixels.
+        variant: the masker that they are for, part of the record.
 
     Raises:
         InputError: a file is missing, damaged, holds code, or does not fit; one sentence and the cure.
@@ -109,9 +114,9 @@ def load_paper_networks(
     networks, files = {}, []
     for name, kind in components.items():
         files.append(hub.describe_file(paths[name], name, kind))
-        networks[name] = _empty(name, kind)
+        networks[name] = _empty(name, kind, dino_size)
         _fill(networks[name], read_state(paths[name]), paths[name], files[-1].architecture)
-    return _assemble(networks, encoders, precision, device), WeightsRecord("paper", tuple(files))
+    return _assemble(networks, encoders, device), WeightsRecord(variant, tuple(files))
 
 
 def random_paper_networks(
@@ -120,14 +125,15 @@ def random_paper_networks(
     encoders: Sequence[str] = ENCODERS,
     sam: str = "l1",
     dino: str = "vitb14",
-    precision: str = "float32",
+    dino_size: int = DINO_SIZE,
 ) -> PaperNetworks:
     """Return full-size networks with drawn weights (``samg.weights.drawn``): real times, senseless masks."""
-    networks = {name: _empty(name, kind) for name, kind in _components(encoders, sam, dino).items()}
+    components = _components(encoders, sam, dino)
+    networks = {name: _empty(name, kind, dino_size) for name, kind in components.items()}
     for name, network in networks.items():
         module = network.model if isinstance(network, DinoV2) else network
         shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
         if name == "dino":  # the published table is that of 518 pixels
             shapes["pos_embed"] = (1, _TABLE_518, shapes["pos_embed"][2])
         _fill(network, drawn_state(shapes, seed), Path("drawn"), name)
-    return _assemble(networks, encoders, precision, device)
+    return _assemble(networks, encoders, device)

@@ -118,7 +118,7 @@ def test_a_run_is_read(run):
     assert (run.task, run.algorithm, run.masker_variant) == ("walker_walk", "drqv2", "tiny")
     background = run.background()
     assert background.levels == ("color_hard",) and background.key == "green" and background.colors is None
-    assert run.trained_masker() == {"name": "samg", "variant": "tiny", "fingerprint": "aa"}
+    assert run.trained_masker() == {"name": "samg", "variant": "tiny", "fingerprint": "aa", "numerics": {}}
 
 
 def test_what_is_no_run(tmp_path):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from common.errors import ConfigError
 from samg.dinov2 import DinoV2, adapt_state, resample_positions
+from samg.numerics import MaskerNumerics
 from samg.paper import PaperNetworks
 from samg.weights import drawn_state
 from tests.support import golden
@@ -183,9 +184,7 @@ def test_impossible_encoders_are_refused(encoders):
         PaperNetworks(StandIn(256), StandIn(768), encoders)
 
 
-def test_unknown_precision_and_operator_are_refused():
-    with pytest.raises(ConfigError, match="precision"):
-        PaperNetworks(StandIn(256), None, ("sam",), precision="float16")
+def test_unknown_operator_is_refused():
     with pytest.raises(ConfigError, match="encoder"):
         PaperNetworks(StandIn(256), None, ("sam",)).similarity_operator("dino", 84)
 
@@ -211,7 +210,8 @@ def test_everything_is_frozen_and_in_evaluation_mode():
 def test_bfloat16_encoders_stay_close():
     networks = golden.paper_networks()
     frames = torch.from_numpy(golden.arrays("samg_pipeline")["frames"][:1])
-    low = PaperNetworks(networks.sam, networks.dino, precision="bfloat16")
+    low = PaperNetworks(networks.sam, networks.dino)
+    low.tune(MaskerNumerics(precision="bfloat16"), torch.device("cpu"))
     with torch.no_grad():
         exact, rounded = networks.encode(frames), low.encode(frames)
     for encoder, feature_map in exact.maps.items():

@@ -19,7 +19,7 @@ from efficientvit import EfficientViTSam
 from samg.dinov2 import DinoV2
 from samg.paper import PaperNetworks
 from samg.weights import (
-    download_paper,
+    download_weights,
     drawn_state,
     find_paper_weights,
     load_paper_networks,
@@ -176,7 +176,7 @@ def fake_hub(no_weights_anywhere, monkeypatch):
 
 
 def test_download_fetches_both_files_and_then_none(fake_hub):
-    paths = download_paper()
+    paths = download_weights("paper")
     assert fake_hub == [(SAM_REPO, "efficientvit_sam_l1.pt"), (DINO_REPO, "model.safetensors")]
     assert list(find_paper_weights().values()) == list(paths)
     for path, file in paths.items():
@@ -327,10 +327,10 @@ def test_weights_reach_a_model_built_without_memory(tmp_path):
 @pytest.fixture
 def small_networks(monkeypatch):
     """Small modules in place of the large networks, so that the whole path can be walked."""
-    monkeypatch.setattr(loading, "_empty", lambda component, architecture: Small())
+    monkeypatch.setattr(loading, "_empty", lambda component, architecture, size: Small())
     built = {}
 
-    def assemble(networks, encoders, precision, device):
+    def assemble(networks, encoders, device):
         built.update(networks)
         return PaperNetworks.__new__(PaperNetworks)
 

@@ -24,9 +24,12 @@ def script():
 class Stub(FakeNetworks):
     """Fake networks with the constructor and attributes of the real ones."""
 
-    def __init__(self, sam=None, dino=None, encoders=(), precision="float32"):
+    def __init__(self, sam=None, dino=None, encoders=()):
         super().__init__()
-        self.sam, self.dino, self.precision = sam, dino, precision
+        self.sam, self.dino = sam, dino
+
+    def tune(self, numerics, device):
+        return self
 
 
 def test_masks_are_compared_and_written(script, tmp_path, monkeypatch, capsys):
