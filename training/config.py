@@ -64,6 +64,9 @@ FREE_ON_RESUME = (
     "num_threads",
     "debug",
     "replay.prefetch",
+    "replay.cache",
+    "replay.cache_dir",
+    "render_device",
     "replay_buffer_size",
     "background.data_dir",
 )
@@ -74,8 +77,8 @@ _FLAGS_WITH_VALUE = ("--config-name", "-cn", "--cfg", "-c", "--package", "-p", "
 # Names of files whose content the snapshot's record identifies: they may move, but not appear or vanish.
 MOVABLE = ("data.overlay_dir", "agent.overlay_dir", "agent.encoder_weights")
 
-# Masker options of which older runs say nothing, and what they did.
-_ADDED = {"masker.mask_from": "decoder"}
+# Options of which older runs say nothing, and what they did.
+_ADDED = {"masker.mask_from": "decoder", "fast_render": False}
 
 _BUDGETS = ("easy", "medium", "hard")  # what task files build on; no tasks themselves
 
