@@ -177,7 +177,7 @@ def test_a_run_may_go_on_with_another_cache(tmp_path: Path) -> None:
 
 
 def test_a_cache_that_the_device_has_not_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="replay.cache=gpu needs a CUDA device"):
+    with pytest.raises(ConfigError, match=r"replay\.cache=gpu needs a CUDA device"):
         make_run(tmp_path, replay_cache="gpu").train()
     assert not (tmp_path / "replay").exists() and not (tmp_path / "train.csv").exists()
 
