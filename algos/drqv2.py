@@ -258,10 +258,11 @@ class DrQV2Agent:
         return {}
 
     def minimise(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
-        """Take one step of each optimiser down the gradient of ``loss``."""
+        """Take one step of each optimiser down the gradient of ``loss``; other gradients are not computed."""
+        moved = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward(inputs=moved)
         for optimizer in optimizers:
             optimizer.step()
 

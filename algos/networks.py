@@ -83,13 +83,15 @@ class Encoder(ImageNetwork):
         parts: list[nn.Module] = [nn.Conv2d(obs_shape[0], 32, 3, stride=2), nn.ReLU(inplace=True)]
         for _ in range(layers - 1):
             parts += [nn.Conv2d(32, 32, 3), nn.ReLU(inplace=True)]
-        self.convnet = nn.Sequential(*(parts if last_relu else parts[:-1]))
+        self.convnet = nn.Sequential(*parts[:-1])
+        self.activation = parts[-1] if last_relu else nn.Identity()
         self.convnet.apply(initialise)
         self.repr_dim = output_dim(self, obs_shape)
 
     def forward(self, obs: Tensor) -> Tensor:
         """Return float32 (N, repr_dim) features of (N, C, H, W) observations in [0, 255], any dtype."""
-        return self.convnet(centred(obs, self.channels_last)).flatten(1)
+        # Flat first, as the gradient will be: a ReLU between two layouts takes 15 times as long.
+        return self.activation(self.convnet(centred(obs, self.channels_last)).flatten(1))
 
 
 class ProjectedEncoder(nn.Module):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from common.allocator import keep_freed_memory
 from common.errors import ConfigError, ResourceError
 
 
 def resolve_device(name: str, num_threads: int | None = None) -> torch.device:
     """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU if there is one.
+
+    The process is prepared to compute: it reuses freed memory from then on (``common.allocator``).
 
     Args:
         name: of the device.
@@ -18,6 +21,7 @@ def resolve_device(name: str, num_threads: int | None = None) -> torch.device:
         ConfigError: ``name`` is not such a device.
         ResourceError: the machine does not have it.
     """
+    keep_freed_memory()
     if num_threads:
         torch.set_num_threads(num_threads)
     if name == "auto":

@@ -67,6 +67,9 @@ FREE_ON_RESUME = (
     "masker.channels_last",
     "debug",
     "replay.prefetch",
+    "replay.cache",
+    "replay.cache_dir",
+    "render_device",
     "replay_buffer_size",
     "background.data_dir",
 )
@@ -77,12 +80,13 @@ _FLAGS_WITH_VALUE = ("--config-name", "-cn", "--cfg", "-c", "--package", "-p", "
 # Names of files whose content the snapshot's record identifies: they may move, but not appear or vanish.
 MOVABLE = ("data.overlay_dir", "agent.overlay_dir", "agent.encoder_weights")
 
-# Masker options of which older runs say nothing, and what they did.
+# Options of which older runs say nothing, and what they did.
 _ADDED = {
     "masker.mask_from": "decoder",
     "masker.every": 1,
     "masker.precision": "float32",
     "masker.dino_size": 448,
+    "fast_render": False,
 }
 
 _BUDGETS = ("easy", "medium", "hard")  # what task files build on; no tasks themselves

@@ -1,8 +1,8 @@
 """Replay buffer of single frames: stacks and n-step returns are rebuilt when a batch is sampled.
 
-The durable form is one immutable file per finished episode; memory is a cache of them, rebuilt in the order
-of the manifest. Batch ``i`` is a function of the run's seed, ``i`` and the episodes finished so far, so that
-neither prefetching nor a resume changes it.
+The durable form is one immutable file per finished episode; the rows (``training.replay_cache``) are a cache
+of them, rebuilt in the order of the manifest. Batch ``i`` is a function of the run's seed, ``i`` and the
+episodes finished so far, so that neither prefetching nor a resume changes it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from algos.agent import Batch
-from common.errors import ConfigError, ResourceError
+from common.errors import ConfigError
 from common.files import sweep_stages
 from common.seeding import counter_rng
 from training.episodes import DAMAGE, Episode, OpenEpisode
-from training.memory import available_memory
+from training.replay_cache import OpenFrames, RamFrames
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +50,10 @@ class ReplayBuffer:
         seed: seed of the run.
         num_envs: environments collecting at the same time.
         prefetch: gather the next batch in a thread; the batches stay the same.
-        pin_memory: put batches into page-locked memory, from which a GPU copies without waiting.
+        open_frames: makes the rows of frames; see ``training.replay_cache.choose_frames``.
 
     Raises:
-        ResourceError: the buffer would not fit into the memory that is available.
+        ResourceError: the rows would not fit.
     """
 
     def __init__(
@@ -68,18 +68,16 @@ class ReplayBuffer:
         seed: int = 0,
         num_envs: int = 1,
         prefetch: bool = False,
-        pin_memory: bool = False,
+        open_frames: OpenFrames = RamFrames,
     ) -> None:
         height, width, channels = frame_shape
         self.directory = directory
         self.frame_shape = (channels, height, width)
         self.capacity, self.nstep, self.discount = capacity, nstep, discount
-        self.frame_stack, self.seed, self.pin_memory = frame_stack, seed, pin_memory
+        self.frame_stack, self.seed = frame_stack, seed
         # An episode of T transitions takes T + 1 rows: 4 % more rows serve episodes of 25 decisions or more.
         self.rows = capacity + capacity // 25 + 8
-        self._check_memory(self.rows * (channels * height * width + 4 * action_dim + 8))
-        # The system commits these pages as they are first written, so memory grows with the episodes.
-        self._frames = np.empty((self.rows, channels * height * width), np.uint8)
+        self._frames = open_frames(self.rows, channels * height * width)
         self._action = np.empty((self.rows, action_dim), np.float32)
         self._reward = np.empty(self.rows, np.float32)
         self._discount = np.empty(self.rows, np.float32)
@@ -96,18 +94,9 @@ class ReplayBuffer:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory the full buffer takes."""
-        return sum(array.nbytes for array in (self._frames, self._action, self._reward, self._discount))
-
-    def _check_memory(self, needed: int) -> None:
-        available = available_memory()
-        if available is not None and needed > available:
-            fits = int(self.capacity * available / needed * 0.9)
-            raise ResourceError(
-                f"The replay buffer needs {needed:,} bytes for {self.capacity:,} transitions, but only "
-                f"{available:,} bytes of memory are available.",
-                f"Set replay_buffer_size={fits} or less.",
-            )
+        """Bytes the full buffer takes, wherever its rows are."""
+        columns = sum(array.nbytes for array in (self._action, self._reward, self._discount))
+        return self._frames.nbytes + columns
 
     # Collecting ------------------------------------------------------------------------------------------
 
@@ -158,7 +147,7 @@ class ReplayBuffer:
             self.num_transitions -= oldest.length
             used -= oldest.length + 1
         rows = (self._next_row + np.arange(length + 1)) % self.rows
-        self._frames[rows] = episode.frames.reshape(length + 1, -1)
+        self._frames.write(rows, episode.frames.reshape(length + 1, -1))
         self._action[rows[:-1]] = episode.action
         self._reward[rows[:-1]] = episode.reward
         self._discount[rows[:-1]] = episode.discount
@@ -225,14 +214,7 @@ class ReplayBuffer:
         ages = np.arange(1 - self.frame_stack, 1)
         rows = (first[:, None] + np.maximum(time[:, None] + ages, 0)) % self.rows
         channels, height, width = self.frame_shape
-        shape = (len(time), self.frame_stack * channels, height, width)
-        if self.pin_memory:
-            stacks = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
-        else:  # NumPy asks the system for huge pages, which makes fresh memory twice as fast as torch's
-            stacks = torch.from_numpy(np.empty(shape, np.uint8))
-        out = stacks.numpy().reshape(rows.size, -1)
-        np.take(self._frames, rows.reshape(-1), axis=0, out=out, mode="clip")  # other modes copy twice
-        return stacks
+        return self._frames.take(rows).view(len(time), self.frame_stack * channels, height, width)
 
     # Files and state -------------------------------------------------------------------------------------
 
@@ -285,7 +267,8 @@ class ReplayBuffer:
             path.unlink()
 
     def close(self) -> None:
-        """Stop the prefetching thread."""
+        """Stop the prefetching thread and give the rows back."""
         self._settle()
         if self._executor is not None:
             self._executor.shutdown()
+        self._frames.close()

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from algos.pieg import BN_MODES
 from algos.schedules import parse_schedule
 from common.errors import ConfigError
+from training.replay_cache import CACHES
 
 
 def _is_int(value: Any, least: int) -> bool:
@@ -43,6 +44,10 @@ _RULES: dict[str, _Rule] = {
         _POSITIVE_INT,
     ),
     "replay_buffer_size": _POSITIVE_INT,
+    "replay.cache": (lambda v: v in CACHES, "auto, ram, memmap or gpu"),
+    "replay.cache_dir": (lambda v: v is None or isinstance(v, str), "null or a folder"),
+    "fast_render": _BOOL,
+    "render_device": (lambda v: v == "auto" or _is_int(v, 0), "auto or the number of a GPU"),
     **dict.fromkeys(
         ("eval_every_frames", "snapshot_every_frames", "num_seed_frames", "num_eval_episodes", "seed"), _COUNT
     ),

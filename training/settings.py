@@ -9,7 +9,12 @@ from typing import Any
 from common.errors import ConfigError
 
 _MISSING = object()
-_NESTED = {"prefetch": "replay.prefetch", "update_every_steps": "agent.update_every_steps"}
+_NESTED = {
+    "prefetch": "replay.prefetch",
+    "replay_cache": "replay.cache",
+    "replay_cache_dir": "replay.cache_dir",
+    "update_every_steps": "agent.update_every_steps",
+}
 _ZERO_ALLOWED = ("seed", "num_seed_frames", "eval_every_frames", "num_eval_episodes", "snapshot_every_frames")
 
 
@@ -25,6 +30,8 @@ class TrainSettings:
         update_every_steps: decisions per update.
         replay_buffer_size: transitions kept at most.
         prefetch: gather the next batch in a thread.
+        replay_cache: where the frames are kept, a name of ``training.replay_cache.CACHES``.
+        replay_cache_dir: folder of the memory map; None for the run directory.
         resume: ``auto``, ``must`` or ``never``.
     """
 
@@ -40,6 +47,8 @@ class TrainSettings:
     update_every_steps: int = 2
     replay_buffer_size: int = 1_000_000
     prefetch: bool = False
+    replay_cache: str = "auto"
+    replay_cache_dir: str | None = None
     eval_every_frames: int = 100_000
     num_eval_episodes: int = 10
     snapshot_every_frames: int = 100_000

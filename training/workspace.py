@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,11 +15,13 @@ from rich.console import Console
 from algos.drqv2 import DrQV2Agent
 from common.errors import ConfigError, NonFiniteError, SnapshotError
 from common.masking import MaskerInfo
+from common.paths import output_path
 from common.stopping import StopSignal
 from training.factory import check_same_agent, describe_agent, prepare_agent
 from training.guard import disk_errors, exclusive
 from training.logger import Logger
 from training.replay_buffer import ReplayBuffer
+from training.replay_cache import OpenFrames, check_batch, choose_frames
 from training.schedule import Every, Until
 from training.settings import TrainSettings
 from training.snapshot import AGENT_PART, SnapshotStore, load_snapshot, read_manifest
@@ -234,7 +237,7 @@ class Workspace:
             seed=cfg.seed,
             num_envs=self.num_envs,
             prefetch=cfg.prefetch,
-            pin_memory=self.agent.device.type == "cuda",
+            open_frames=self._choose_frames(),
         )
         cleanup.callback(self.replay.close)
         resume_step = -1 if snapshot is None else int(read_manifest(snapshot)["agent_steps"])
@@ -254,6 +257,14 @@ class Workspace:
         self.replay.move_unnamed(self.store.named_episodes())
         if snapshot is None:
             self._begin_episodes(np.ones(self.num_envs, bool))
+
+    def _choose_frames(self) -> OpenFrames:
+        """Return what makes the replay buffer's rows; a batch that cannot fit is refused before."""
+        cfg, device = self.cfg, self.agent.device
+        check_batch(cfg.batch_size, cfg.frame_stack * math.prod(self.frame_shape), device)
+        directory = output_path(cfg.replay_cache_dir) if cfg.replay_cache_dir else self.run_dir
+        pin_memory = device.type == "cuda"
+        return choose_frames(cfg.replay_cache, cfg.replay_capacity, device, directory, pin_memory)
 
     def _snapshot_to_resume(self) -> Path | None:
         """Return the snapshot to begin from, or None to begin anew, as ``resume`` says."""

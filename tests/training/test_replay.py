@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 
 from algos import Batch
 from common.errors import ConfigError, ResourceError
-from training import replay_buffer
+from training import replay_cache
 from training.episodes import Episode
 from training.memory import available_memory
 from training.replay_buffer import ReplayBuffer
+from training.replay_cache import DeviceFrames, MappedFrames, RamFrames, check_batch, choose_frames
 
 SHAPE = (4, 4, 3)
 
@@ -150,14 +152,116 @@ def test_memory_per_transition(tmp_path: Path, action_dim: int) -> None:
     assert buffer.nbytes / buffer.capacity <= 22_300
 
 
+CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
+
+
+def with_space(monkeypatch: pytest.MonkeyPatch, ram: int | None, disk: int = 0, gpu: int = 0) -> None:
+    monkeypatch.setattr(replay_cache, "available_memory", lambda: ram)
+    monkeypatch.setattr(replay_cache, "available_disk", lambda directory: disk)
+    monkeypatch.setattr(replay_cache, "available_gpu_memory", lambda device: gpu)
+
+
 def test_too_little_memory_is_told_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_buffer, "available_memory", lambda: 10_000_000)
-    with pytest.raises(ResourceError, match=r"needs 22,048,169,600 bytes.*10,000,000") as caught:
-        ReplayBuffer(tmp_path, (84, 84, 3), 6, capacity=1_000_000)
+    with_space(monkeypatch, ram=10_000_000)
+    with pytest.raises(ResourceError, match=r"needs 22,014,889,344 bytes.*10,000,000 bytes of mem") as caught:
+        ReplayBuffer(
+            tmp_path, (84, 84, 3), 6, 1_000_000, open_frames=choose_frames("ram", 1_000_000, CPU, tmp_path)
+        )
+    assert "replay.cache=auto or memmap" in caught.value.hint
     fits = int(caught.value.hint.split("replay_buffer_size=")[1].split()[0])
-    ReplayBuffer(tmp_path, (84, 84, 3), 6, capacity=fits)
-    monkeypatch.setattr(replay_buffer, "available_memory", lambda: None)
-    ReplayBuffer(tmp_path, SHAPE, 2, capacity=1000)
+    ReplayBuffer(tmp_path, (84, 84, 3), 6, fits, open_frames=choose_frames("ram", fits, CPU, tmp_path))
+    with_space(monkeypatch, ram=None)
+    make_buffer(tmp_path, open_frames=choose_frames("auto", 100, CPU, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("device", "ram", "disk", "gpu", "kind"),
+    [
+        (CPU, 1000, 1000, 0, RamFrames),
+        (CPU, 999, 1000, 0, MappedFrames),
+        (CUDA, 1000, 1000, 1000, RamFrames),  # the GPU has to keep some for the networks
+        (CUDA, 1000, 1000, 2000, DeviceFrames),
+    ],
+)
+def test_the_fastest_cache_that_fits_is_chosen(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    device: torch.device,
+    ram: int,
+    disk: int,
+    gpu: int,
+    kind: type,
+) -> None:
+    with_space(monkeypatch, ram, disk, gpu)
+    on_cpu = DeviceFrames.__init__
+    monkeypatch.setattr(
+        DeviceFrames, "__init__", lambda self, n, length, device: on_cpu(self, n, length, CPU)
+    )
+    assert type(choose_frames("auto", 10, device, tmp_path)(10, 100)) is kind
+
+
+def test_without_any_room_all_places_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_space(monkeypatch, ram=500, disk=600, gpu=100)
+    with pytest.raises(ResourceError) as caught:
+        choose_frames("auto", 10, CUDA, tmp_path)(10, 100)
+    text = str(caught.value)
+    assert all(
+        word in text
+        for word in ("1,000 bytes", "500 bytes of memory", "600 bytes of disk", "70 bytes of GPU")
+    )
+    assert "replay_buffer_size=5 " in text
+
+
+@pytest.mark.parametrize(("cache", "words"), [("gpu", "device is cpu"), ("rom", "Did you mean ram?")])
+def test_impossible_caches_are_refused(tmp_path: Path, cache: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        choose_frames(cache, 10, CPU, tmp_path)
+    assert words in str(caught.value)
+
+
+def test_a_batch_that_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_space(monkeypatch, ram=10_000_000)
+    check_batch(10, 1000, CPU)
+    with pytest.raises(ResourceError, match=r"at least 100,000,000 bytes on cpu.*10,000,000") as caught:
+        check_batch(10_000, 1000, CPU)
+    assert "batch_size=125 " in caught.value.hint
+
+
+def fill_and_sample(directory: Path, **options: object) -> list[Batch]:
+    """Batches from before and after the ring has come round, some of them after a resume."""
+    buffer, batches = make_buffer(directory, 50, **options), []
+    for episode in range(14):
+        play(buffer, episode, 9)
+        batches += [buffer.sample(16, 2 * episode), buffer.sample(16, 2 * episode + 1)]
+        if episode == 9:
+            buffer = reload(buffer, **options)
+    buffer.close()
+    return batches
+
+
+@pytest.mark.parametrize("kind", ["memmap", "device", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_every_cache_gives_the_same_batches(tmp_path: Path, kind: str, prefetch: bool) -> None:
+    if kind == "gpu" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    openers = {
+        "memmap": lambda n, length: MappedFrames(n, length, directory=tmp_path / "cache"),
+        "device": lambda n, length: DeviceFrames(n, length, CPU),
+        "gpu": lambda n, length: DeviceFrames(n, length, CUDA),
+    }
+    wanted = fill_and_sample(tmp_path / "ram")
+    found = fill_and_sample(tmp_path / kind, open_frames=openers[kind], prefetch=prefetch)
+    assert all(equal(a, b.to("cpu")) for a, b in zip(wanted, found, strict=True))
+    assert kind != "memmap" or not list((tmp_path / "cache").iterdir()), "nothing is left on disk"
+
+
+def test_a_memory_map_takes_no_more_disk_than_was_written(tmp_path: Path) -> None:
+    frames = MappedFrames(1_000_000, 4096, directory=tmp_path)
+    assert frames.nbytes == 4_096_000_000
+    frames.write(np.array([999_999, 0]), np.full((2, 4096), 7, np.uint8))
+    assert (frames.take(np.array([[999_999, 0, 1]])).view(3, -1)[:, 0] == torch.tensor([7, 7, 0])).all()
+    assert os.fstat(frames._file.fileno()).st_blocks * 512 < 1_000_000
+    frames.close()
 
 
 def test_available_memory_is_plausible() -> None:

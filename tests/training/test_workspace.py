@@ -164,6 +164,24 @@ def test_prefetching_changes_nothing(tmp_path: Path) -> None:
     assert torch.equal(weights(runs[0]), weights(runs[1])) and rows(runs[0]) == rows(runs[1])
 
 
+def test_a_run_may_go_on_with_another_cache(tmp_path: Path) -> None:
+    whole = make_run(tmp_path / "whole", replay_cache="ram", replay_buffer_size=60)
+    whole.train()
+    first = make_run(tmp_path / "parts", replay_cache="memmap", replay_buffer_size=60)
+    stop_at(first, 60)
+    with pytest.raises(SystemExit):
+        first.train()
+    second = make_run(tmp_path / "parts", resume="must", replay_cache="ram", replay_buffer_size=60)
+    second.train()
+    assert torch.equal(weights(whole), weights(second)) and rows(whole) == rows(second)
+
+
+def test_a_cache_that_the_device_has_not_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"replay\.cache=gpu needs a CUDA device"):
+        make_run(tmp_path, replay_cache="gpu").train()
+    assert not (tmp_path / "replay").exists() and not (tmp_path / "train.csv").exists()
+
+
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("stop", [37, 60])
 def test_resumed_equals_uninterrupted_bit_by_bit(tmp_path: Path, stop: int, num_envs: int) -> None:
@@ -233,6 +251,26 @@ def test_updates_per_decision_do_not_depend_on_the_environments(tmp_path: Path) 
     for run in runs:
         run.train()
     assert runs[0].updates == runs[1].updates == 45
+
+
+def test_updates_are_made_while_the_environments_step(tmp_path: Path) -> None:
+    run, order = make_run(tmp_path, num_envs=2, num_train_frames=80), []
+
+    def noting(owner: Any, name: str) -> None:
+        method = getattr(owner, name)
+        setattr(owner, name, lambda *a, **k: (order.append(name), method(*a, **k))[1])
+
+    for owner, name in (
+        (run.venv, "step_async"),
+        (run.agent, "update"),
+        (run.venv, "step_wait"),
+        (run, "_record"),
+    ):
+        noting(owner, name)
+    run.train()
+    steps = " ".join(order).split("step_async ")[1:]
+    assert len(steps) == 20
+    assert {step.strip() for step in steps} == {"step_wait _record", "update step_wait _record"}
 
 
 def test_a_signal_saves_says_how_to_go_on_and_restores_the_handlers(tmp_path: Path) -> None:
