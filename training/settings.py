@@ -9,7 +9,8 @@ from typing import Any
 from common.errors import ConfigError
 
 _MISSING = object()
-_NESTED = {"prefetch": "replay.prefetch", "update_every_steps": "agent.update_every_steps"}
+_NESTED = {"prefetch": "replay.prefetch", "max_lost": "replay.max_lost"}
+_NESTED |= {"update_every_steps": "agent.update_every_steps"}
 _ZERO_ALLOWED = ("seed", "num_seed_frames", "eval_every_frames", "num_eval_episodes", "snapshot_every_frames")
 
 
@@ -25,6 +26,7 @@ class TrainSettings:
         update_every_steps: decisions per update.
         replay_buffer_size: transitions kept at most.
         prefetch: gather the next batch in a thread.
+        max_lost: fraction of the replay's transitions that may be missing when a run is resumed.
         resume: ``auto``, ``must`` or ``never``.
     """
 
@@ -40,6 +42,7 @@ class TrainSettings:
     update_every_steps: int = 2
     replay_buffer_size: int = 1_000_000
     prefetch: bool = False
+    max_lost: float = 0.01
     eval_every_frames: int = 100_000
     num_eval_episodes: int = 10
     snapshot_every_frames: int = 100_000
