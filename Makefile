@@ -23,9 +23,9 @@ train: setup ## train a small masked agent, evaluate it, show a table and a pict
 	@echo "  $(VENV) train.py task=walker_walk masker=tiny"
 
 test: setup ## run the tests (at most 10 minutes on 2 cores)
-	$(VENV) -m pytest -n 2 --dist loadfile -m "not slow and not gpu" tests
+	$(VENV) -m pytest -n 2 --dist loadfile -m "not slow and not crash and not gpu" tests
 
-test-all: setup ## run every test, the slow ones too
+test-all: setup ## run every test: also those that kill processes, take long or learn
 	$(VENV) -m pytest -n 2 --dist loadfile tests
 
 check: setup lint types test ## ruff, mypy and the tests

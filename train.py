@@ -13,6 +13,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from common.errors import run_script
+from common.stopping import StopSignal, run_stoppable
 
 # Every environment process imports this file again: what is slow to import is imported where it is used.
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ def main(cfg: DictConfig) -> None:
     run directory gets config.yaml, masker/, snapshots/, replay/, tables; locoeval.py evaluates other levels.
     """
     run_dir = Path(hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
-    run_script(lambda: train(cfg, run_dir), debug=cfg.debug)
+    command = shlex.join(["python", *sys.argv])
+    run_script(lambda: run_stoppable(lambda stop: train(cfg, run_dir, stop), command), debug=cfg.debug)
 
 
-def train(cfg: DictConfig, run_dir: Path) -> None:
+def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
     """Assemble a run and train it; every input is checked before a network is loaded."""
     import envs
     from common.devices import resolve_device
@@ -78,8 +80,9 @@ def train(cfg: DictConfig, run_dir: Path) -> None:
             evaluate=Evaluator(cfg, make_venv, masker, device, run.videos_dir),
             reset_episodes=envs.reset_episodes,
             resume_command=shlex.join(["python", *sys.argv]),
+            config=config,
             wandb_options={"project": cfg.wandb_project, "group": cfg.wandb_group, "config": config},
-        ).train()
+        ).train(stop)
     finally:
         venv.close()
 
@@ -107,12 +110,9 @@ def prepare_masker(run: RunDirectory, device: torch.device) -> Callable[[], Obse
 
 def check_command_line() -> None:
     """Show the manual, or refuse typos before Hydra starts and complete documented switches."""
-    from training.config import manual, prepare_overrides
+    from training.config import prepare_command_line
 
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(manual(main.__doc__))  # noqa: T201
-        sys.exit()
-    sys.argv[1:] = prepare_overrides(sys.argv[1:])
+    sys.argv[1:] = prepare_command_line(sys.argv[1:], main.__doc__)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def build(
         evaluate=lambda agent, step: {},
         reset_episodes=envs.reset_episodes,
     )
-    workspace.start(stack)
+    workspace.begin(stack)
     return workspace
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from common import faults
 from common.errors import InputError
 
 STAGE_PREFIX = ".stage-"
@@ -26,23 +28,28 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _fsync_file(path: Path) -> None:
+def fsync_file(path: Path) -> None:
+    """Flush the content of a file to disk."""
     with path.open("rb") as handle:
         os.fsync(handle.fileno())
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, kind: str = "file") -> Iterator[Path]:
     """Yield a temporary path with the same suffix; on success it is fsynced and renamed to ``path``.
 
-    On any error the temporary file is removed and ``path`` is left as it was.
+    On any error the temporary file is removed and ``path`` is left as it was. ``kind`` is one of
+    ``common.faults.FILES``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{STAGE_PREFIX}{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
-        _fsync_file(temporary)
+        faults.point(f"{kind}.staged")
+        fsync_file(temporary)
+        faults.point(f"{kind}.synced")
         os.replace(temporary, path)
+        faults.point(f"{kind}.renamed")
         fsync_directory(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -56,8 +63,10 @@ def is_free(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
+def atomic_directory(path: Path, kind: str = "directory") -> Iterator[Path]:
     """Yield a staging directory; on success its files are fsynced and it appears as ``path`` by one rename.
+
+    ``kind`` is one of ``common.faults.FILES``.
 
     Raises:
         FileExistsError: ``path`` exists already and is no empty directory (what was written this way is never
@@ -70,11 +79,14 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     stage.mkdir()
     try:
         yield stage
+        faults.point(f"{kind}.staged")
         for file in stage.rglob("*"):
             if file.is_file():
-                _fsync_file(file)
+                fsync_file(file)
         fsync_directory(stage)
+        faults.point(f"{kind}.synced")
         os.rename(stage, path)
+        faults.point(f"{kind}.renamed")
         fsync_directory(path.parent)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -89,15 +101,24 @@ def sweep_stages(directory: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically."""
-    with atomic_path(path) as temporary:
+def move_aside(path: Path, folder: Path) -> Path:
+    """Move a file into ``folder``, which is made, and return its place; a taken name gets a number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = (path.name if not count else f"{path.name}.{count}" for count in itertools.count())
+    target = next(folder / name for name in names if not (folder / name).exists())
+    os.replace(path, target)
+    return target
+
+
+def write_bytes(path: Path, data: bytes, kind: str = "file") -> None:
+    """Write ``data`` to ``path`` atomically; ``kind`` as for ``atomic_path``."""
+    with atomic_path(path, kind) as temporary:
         temporary.write_bytes(data)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, kind: str = "file") -> None:
     """Write ``value`` as indented JSON, atomically; NaN and infinity are refused."""
-    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode(), kind)
 
 
 def read_json(path: Path, what: str = "file") -> Any:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: SIGUSR2 is what SLURM sends a job before its time is up, if asked to, as submitit does.
+SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+_SAME = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, None)
 
 
 class Stopped(BaseException):
@@ -17,7 +19,7 @@ class Stopped(BaseException):
 
 
 class StopSignal:
-    """While it is entered, SIGTERM and SIGINT are noted; the handlers of before return at its end.
+    """While it is entered, SIGTERM, SIGUSR2 and SIGINT are noted; the handlers of before return at its end.
 
     Outside the main thread, where Python allows no handlers, nothing changes.
 
@@ -35,8 +37,8 @@ class StopSignal:
 
     @property
     def exit_code(self) -> int:
-        """128 plus the number of the signal, as shells report it."""
-        return 128 + (self.number or 0)
+        """130 after Ctrl-C, as shells report it, and 143 after the other signals."""
+        return 128 + (signal.SIGINT if self.number == signal.SIGINT else signal.SIGTERM)
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
@@ -48,6 +50,19 @@ class StopSignal:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def leave(self) -> NoReturn:
+        """End as the signal asks, now that everything is saved.
+
+        A handler that was there before is called first: submitit's puts its job into the queue again.
+
+        Raises:
+            SystemExit: with ``exit_code``, or whatever the other handler raises.
+        """
+        before = self._before.get(self.number or 0)
+        if before not in _SAME:
+            before(self.number, None)
+        raise SystemExit(self.exit_code)
+
     @contextlib.contextmanager
     def interrupting(self) -> Iterator[None]:
         """Let a signal end the block at once and go on behind it; for work that leaves no state behind."""
@@ -55,9 +70,15 @@ class StopSignal:
             yield
 
     @contextlib.contextmanager
+    def noting(self) -> Iterator[None]:
+        """Only note a signal in the block."""
+        with self._while(at_once=False):
+            yield
+
+    @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
         """Only note a signal in the block, and raise ``Stopped`` at its end."""
-        with self._while(at_once=False):
+        with self.noting():
             yield
         if self.number is not None:
             raise Stopped
@@ -78,3 +99,23 @@ class StopSignal:
             raise Stopped
         if impatient:
             raise KeyboardInterrupt
+
+
+def run_stoppable(work: Callable[[StopSignal], None], command: str) -> None:
+    """Run ``work`` with a signal that ends it at once where it arrives, unless ``work`` says otherwise.
+
+    Args:
+        work: gets the signal; leaves by itself where it has something to save first.
+        command: what to type to begin again, for the message.
+
+    Raises:
+        SystemExit: a signal came; see ``StopSignal.leave``.
+    """
+    with StopSignal(at_once=True) as stop:
+        try:
+            work(stop)
+        except Stopped:
+            print(f"Stopped before there was anything to save. To begin again: {command}", flush=True)  # noqa: T201
+        else:
+            return
+    stop.leave()

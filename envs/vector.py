@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import multiprocessing
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from typing import Any
 
 import gymnasium
@@ -22,8 +24,10 @@ from envs.make import make_env
 from envs.pixel_env import episode_seed
 
 Answer = tuple[int, dict[str, np.ndarray], float | None, bool, bool, dict[str, Any]]
-_LONGEST_STEP = 60.0  # seconds
+_LONGEST_STEP = 300.0  # seconds in which an environment must answer
+_LONGEST_CLOSE = 5.0  # seconds in which it must end
 _GONE = (EOFError, BrokenPipeError, ConnectionResetError)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,21 +39,32 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _timed(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: ProcessVectorEnv, timeout: float | None = None) -> Any:
+        with self._report_dead_workers():
+            return method(self, timeout or self.timeout)
+
+    return call
+
+
 class ProcessVectorEnv(AsyncVectorEnv):
     """gymnasium's ``AsyncVectorEnv`` with errors that arrive as they were raised.
 
     Observations ``{"pixels": uint8 (N, H, W, 3)}`` through shared memory; no environment resets by itself.
     A ``SamgError`` of a worker, also one raised while its environment is made, is raised here unchanged; a
-    worker that was killed (most often: no memory left) is a ``ResourceError``.
+    worker that was killed (most often: no memory left) or does not answer is a ``ResourceError``.
 
     Args:
         makers: one function per environment; each is called in its own fresh process, and the first once here
             to learn the spaces.
+        timeout: seconds in which an environment must answer.
     """
 
-    def __init__(self, makers: Sequence[Callable[[], gymnasium.Env]]) -> None:
+    def __init__(self, makers: Sequence[Callable[[], gymnasium.Env]], timeout: float = _LONGEST_STEP) -> None:
+        self.timeout = timeout
         self._awaited: dict[int, int] = {}  # environment -> replies to come, in the order of the requests
-        with self._report_dead_workers():
+        with self._report_dead_workers(), _deaf_children():
             super().__init__(
                 makers,
                 shared_memory=True,
@@ -59,12 +74,23 @@ class ProcessVectorEnv(AsyncVectorEnv):
             )
 
     reset_async = _guarded(AsyncVectorEnv.reset_async)
-    reset_wait = _guarded(AsyncVectorEnv.reset_wait)
+    reset_wait = _timed(AsyncVectorEnv.reset_wait)
     step_async = _guarded(AsyncVectorEnv.step_async)
-    step_wait = _guarded(AsyncVectorEnv.step_wait)
+    step_wait = _timed(AsyncVectorEnv.step_wait)
     call_async = _guarded(AsyncVectorEnv.call_async)
-    call_wait = _guarded(AsyncVectorEnv.call_wait)
-    set_attr = _guarded(AsyncVectorEnv.set_attr)
+    call_wait = _timed(AsyncVectorEnv.call_wait)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Assign an attribute of every environment; a list or tuple holds one value each."""
+        each = values if isinstance(values, list | tuple) else [values] * self.num_envs
+        if len(each) != self.num_envs:
+            raise ValueError(f"{name}: expected {self.num_envs} values, got {len(each)}")
+        with self._report_dead_workers():
+            for pipe, value in zip(self.parent_pipes, each, strict=True):
+                pipe.send(("_setattr", (name, value)))
+            if not self._poll_pipe_envs(self.timeout):  # the inherited method would wait for ever
+                raise multiprocessing.TimeoutError
+            self._raise_if_errors([pipe.recv()[1] for pipe in self.parent_pipes])
 
     # One environment at a time, so that none waits for another. Not to be mixed with calls to all of them.
 
@@ -88,7 +114,10 @@ class ProcessVectorEnv(AsyncVectorEnv):
         answers: list[Answer] = []
         with self._report_dead_workers():
             while len(answers) < count:
-                ready = connection.wait([self.parent_pipes[index] for index in self._awaited])
+                pipes = [self.parent_pipes[index] for index in self._awaited]
+                ready = connection.wait(pipes, self.timeout)
+                if not ready:
+                    raise multiprocessing.TimeoutError
                 for index in [i for i in self._awaited if self.parent_pipes[i] in ready]:
                     if len(answers) < count and (reply := self._receive(index)) is not None:
                         reward, terminated, truncated = (
@@ -119,18 +148,20 @@ class ProcessVectorEnv(AsyncVectorEnv):
         return reply
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        """Close all environments; what is still awaited is waited for and dropped."""
-        awaited, self._awaited = self._awaited, {}
-        with contextlib.suppress(*_GONE):
-            for index in [] if terminate else list(awaited):
-                while awaited[index] and self.parent_pipes[index] is not None:
-                    awaited[index] -= 1
-                    if not self.parent_pipes[index].poll(_LONGEST_STEP):
-                        break  # a signal came between a reply and its being counted
-                    if not self.parent_pipes[index].recv()[1]:  # it failed: nothing else will come
-                        self.parent_pipes[index].close()
-                        self.parent_pipes[index] = None  # type: ignore[call-overload]
-        super().close_extras(timeout, terminate)
+        """Close all environments: they finish what they were asked for; who takes too long is killed."""
+        self._awaited = {}
+        pipes = [pipe for pipe in self.parent_pipes if pipe is not None and not pipe.closed]
+        for pipe in pipes:
+            with contextlib.suppress(*_GONE):
+                pipe.send(("close", None))
+        deadline = time.monotonic() + (0.0 if terminate else timeout or _LONGEST_CLOSE)
+        for process in self.processes:
+            process.join(max(deadline - time.monotonic(), 0.0))
+            if process.is_alive():
+                process.kill()  # they are deaf to SIGTERM; nothing of theirs is worth keeping
+                process.join()
+        for pipe in pipes:
+            pipe.close()
 
     def _raise_if_errors(self, successes: Any) -> None:
         # The inherited method raises exctype(value), which for our errors would lose the hint, and logs the
@@ -150,17 +181,37 @@ class ProcessVectorEnv(AsyncVectorEnv):
     def _report_dead_workers(self) -> Iterator[None]:
         try:
             yield
+        except multiprocessing.TimeoutError as error:
+            self.close(terminate=True)
+            raise ResourceError(
+                f"An environment has not answered for {self.timeout:g} seconds.",
+                "Give the same command again: the run goes on from its last snapshot.",
+            ) from error
         except _GONE as error:
             for process in self.processes:
                 process.join(timeout=1.0)
             codes = [process.exitcode for process in self.processes if process.exitcode]
             code = codes[0] if codes else "unknown"
-            self._state = AsyncState.DEFAULT  # or closing would wait for the dead
             self.close(terminate=True)
             raise ResourceError(
                 f"The process of an environment ended unexpectedly (exit code {code}).",
                 "Most often memory ran out: use fewer environments (num_envs) or a smaller replay buffer.",
             ) from error
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Let processes that are started in the block take no notice of the signals that end a run.
+
+    They inherit what is blocked here. Otherwise one that comes while they import modules would end them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+    try:
+        resource_tracker.ensure_running()  # blocks the other two for itself, and unblocks them at its end
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_worker(
@@ -169,8 +220,8 @@ def run_worker(
     """Run one environment in this process until it is told to close (the worker of ``ProcessVectorEnv``)."""
     # Ctrl-C and a scheduler's SIGTERM reach the whole process group. The main process finishes its step and
     # saves; the workers end when it closes their pipes, or when it is gone.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     # Mesa's software renderer would start a thread per core in every worker, which costs a third more CPU.
     os.environ.setdefault("LP_NUM_THREADS", "0")
     try:

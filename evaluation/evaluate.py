@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from common import faults
 from common.errors import NonFiniteError
 from common.masking import ObservationMasker
 from common.seeding import counter_rng, derive_seed
@@ -222,6 +223,7 @@ def _play(
         if should_stop is not None and should_stop():
             raise Stopped
         answers = lanes.collect(min(batch, len(running)))
+        faults.point("evaluate.step")
         runs = [running[answer[0]] for answer in answers]
         for run, answer in zip(runs, answers, strict=True):
             run.count(answer)

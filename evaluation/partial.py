@@ -105,7 +105,7 @@ class Partial:
             random_returns={str(episode): value for episode, value in self.random_returns.items()},
             view=None if self.view is None else _pack(self.view),
         )
-        write_json(self.path, dataclasses.asdict(content))
+        write_json(self.path, dataclasses.asdict(content), kind="result")
 
     def remove(self) -> None:
         """Remove the file: the evaluation has ended."""

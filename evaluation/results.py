@@ -269,7 +269,7 @@ def save_result(path: Path, result: EvaluationResult, overwrite: bool = False) -
         ConfigError: the file exists and ``overwrite`` is not set.
     """
     refuse_existing([path], overwrite)
-    write_json(path, result.to_dict())
+    write_json(path, result.to_dict(), kind="result")
 
 
 def load_result(path: Path) -> EvaluationResult:

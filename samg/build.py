@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from common import faults
 from common.devices import resolve_device
 from common.errors import ConfigError, unknown_choice
 from common.files import sha256_file
@@ -85,6 +86,7 @@ class MaskerBuilder:
                 "Set original_image and masked_image, or use masker=none.",
             )
         loaded = self.load()
+        faults.point("masker.fit")
         fit = fit_reference(loaded.networks, reference, self._rules, self._options, self._device)
         return SamGMasker(
             loaded.networks, reference, fit, self._rules, self._options, loaded.source, self._device

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+pytest_plugins = ["tests.support.promises"]
+
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:

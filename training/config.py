@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ FREE_ON_RESUME = (
     "replay.cache",
     "replay.cache_dir",
     "render_device",
+    "replay.max_lost",
     "replay_buffer_size",
     "background.data_dir",
 )
@@ -101,6 +103,19 @@ def manual(text: str | None) -> str:
     """Return a docstring followed by the choices of every group, for ``--help``."""
     choices = [f"{group}: {', '.join(_group_choices(group.lstrip('+')))}" for group in (*GROUPS, STUDY)]
     return "\n".join([inspect.cleandoc(text or ""), "", *choices, "All values: python train.py --cfg job"])
+
+
+def prepare_command_line(arguments: list[str], about: str | None) -> list[str]:
+    """Return the completed command line, or show the manual if it asks for help; ``about`` heads the manual.
+
+    Raises:
+        ConfigError: as ``prepare_overrides``.
+        SystemExit: help was asked for.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(manual(about))  # noqa: T201
+        sys.exit()
+    return prepare_overrides(arguments)
 
 
 def _config_names() -> list[str]:
@@ -283,8 +298,8 @@ def save_config(cfg: DictConfig, run_dir: Path) -> None:
     A folder in which nothing was trained yet (an earlier start failed) is free for any experiment.
 
     Raises:
-        ConfigError: the run directory holds another experiment; the changed keys are named.
-        ResourceError: another process is training in it.
+        ConfigError: the run directory holds another experiment (the changed keys are named), or another
+            process is training in it.
     """
     with exclusive(run_dir):
         _save_config(cfg, run_dir)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.files import atomic_path
+from common import faults
+from common.files import atomic_path, sha256_file
 
 _NAME = re.compile(r"episode_(\d{10})_(\d+)\.npz")
 # Masked frames shrink 12 to 80 times at level 1, for 30 ms of an episode of 500; level 6 takes twice that.
@@ -55,19 +57,28 @@ class Episode:
         """Return the four arrays by name."""
         return {name: getattr(self, name) for name in ("frames", "action", "reward", "discount")}
 
-    def save(self, directory: Path) -> None:
-        """Write the episode atomically into ``directory``; ``numpy.load`` reads it without pickle."""
+    def save(self, directory: Path) -> str:
+        """Write the episode atomically into ``directory`` and return the SHA-256 of the file.
+
+        ``numpy.load`` reads it without pickle.
+        """
         with (
-            atomic_path(directory / self.name) as temporary,
+            atomic_path(directory / self.name, kind="replay") as temporary,
             zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive,
         ):
             for name, array in self.arrays().items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+                faults.point("replay.array")
+        return sha256_file(directory / self.name)
 
     @staticmethod
-    def load(path: Path) -> Episode:
+    def load(path: Path, sha256: str | None = None) -> Episode:
         """Read an episode file.
+
+        Args:
+            path: the file.
+            sha256: what the digest of the file must be; None where nobody wrote it down.
 
         Raises:
             one of ``DAMAGE``: the file is missing, truncated, altered or holds something else.
@@ -75,6 +86,8 @@ class Episode:
         found = _NAME.fullmatch(path.name)
         if found is None:
             raise ValueError(f"{path.name} is not the name of an episode")
+        if sha256 is not None and sha256_file(path) != sha256:
+            raise ValueError("sha256 differs: it is damaged, or belongs to another run")
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ("frames", "action", "reward", "discount")}
         episode = Episode(index=int(found[1]), **arrays)
@@ -82,6 +95,12 @@ class Episode:
         if lengths != {int(found[2])}:
             raise ValueError(f"{path.name} holds arrays of other lengths: {sorted(lengths)}")
         return episode
+
+
+def length_of(name: str) -> int:
+    """Return the number of decisions in the episode whose file has this name."""
+    found = _NAME.fullmatch(name)
+    return int(found[2]) if found else 0
 
 
 @dataclass
@@ -119,3 +138,20 @@ class OpenEpisode:
             reward=[float(value) for value in state["reward"]],
             discount=[float(value) for value in state["discount"]],
         )
+
+
+def env_states(
+    starts: Sequence[dict[str, Any]], opened: Sequence[OpenEpisode | None], action_dim: int
+) -> list[dict[str, Any]]:
+    """Return what restores each environment: its state when the episode began, and the ``actions`` since.
+
+    Args:
+        starts: what each environment's ``state`` was then.
+        opened: the episodes being collected.
+        action_dim: A of the actions, float32 (T, A).
+    """
+    taken = [episode.action if episode is not None else [] for episode in opened]
+    return [
+        {**start, "actions": np.array(actions, np.float32).reshape(-1, action_dim)}
+        for start, actions in zip(starts, taken, strict=True)
+    ]

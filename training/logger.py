@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from pathlib import Path
@@ -13,8 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from common.errors import DependencyError, NonFiniteError
+from common.errors import DependencyError
 from common.files import write_bytes
+from training.finite import check_metrics
 from training.tables import STEP, CsvTable
 
 Row = dict[str, Any]
@@ -47,12 +47,7 @@ class MetricMean:
 
     def check(self) -> None:
         """Raise ``NonFiniteError`` naming the first metric that is not finite."""
-        for name, value in self._sums.items():
-            if not math.isfinite(value.item()):
-                raise NonFiniteError(
-                    f"The update's {name} is {value.item()}.",
-                    "Resume from the last snapshot with a smaller lr, or look at the rewards.",
-                )
+        check_metrics(self._sums)
 
     def take(self) -> dict[str, float]:
         """Check, return the means and start over."""
@@ -137,6 +132,11 @@ class Logger:
                 f"{name} {value:.3f}" for name, value in row.items() if isinstance(value, float)
             )
             self.print(f"evaluation at {row[STEP]} decisions: {numbers}")
+
+    def sync(self) -> None:
+        """Flush the tables to disk."""
+        for table in self._tables.values():
+            table.sync()
 
     def print(self, text: str) -> None:
         """Show a line above the progress display."""

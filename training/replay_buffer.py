@@ -19,10 +19,11 @@ import numpy as np
 import torch
 
 from algos.agent import Batch
-from common.errors import ConfigError
-from common.files import sweep_stages
+from common import faults
+from common.errors import ConfigError, SnapshotError
+from common.files import move_aside, sweep_stages
 from common.seeding import counter_rng
-from training.episodes import DAMAGE, Episode, OpenEpisode
+from training.episodes import DAMAGE, Episode, OpenEpisode, length_of
 from training.replay_cache import OpenFrames, RamFrames
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class _Slot(NamedTuple):
     row: int
     length: int
     name: str
+    sha256: str | None  # of the file; None in runs of before digests were kept
 
 
 class ReplayBuffer:
@@ -51,6 +53,7 @@ class ReplayBuffer:
         num_envs: environments collecting at the same time.
         prefetch: gather the next batch in a thread; the batches stay the same.
         open_frames: makes the rows of frames; see ``training.replay_cache.choose_frames``.
+        max_lost: fraction of the transitions that may be damaged or missing when a run is resumed.
 
     Raises:
         ResourceError: the rows would not fit.
@@ -69,12 +72,13 @@ class ReplayBuffer:
         num_envs: int = 1,
         prefetch: bool = False,
         open_frames: OpenFrames = RamFrames,
+        max_lost: float = 0.01,
     ) -> None:
         height, width, channels = frame_shape
         self.directory = directory
         self.frame_shape = (channels, height, width)
         self.capacity, self.nstep, self.discount = capacity, nstep, discount
-        self.frame_stack, self.seed = frame_stack, seed
+        self.frame_stack, self.seed, self.max_lost = frame_stack, seed, max_lost
         # An episode of T transitions takes T + 1 rows: 4 % more rows serve episodes of 25 decisions or more.
         self.rows = capacity + capacity // 25 + 8
         self._frames = open_frames(self.rows, channels * height * width)
@@ -128,11 +132,10 @@ class ReplayBuffer:
             return None
         self.open[env] = None
         finished = episode.close()
-        finished.save(self.directory)
-        self._insert(finished)
+        self._insert(finished, finished.save(self.directory))
         return finished
 
-    def _insert(self, episode: Episode) -> None:
+    def _insert(self, episode: Episode, sha256: str | None) -> None:
         """Copy a finished episode into the ring, after as many of the oldest as must leave have left."""
         length = len(episode)
         if length > self.capacity:
@@ -151,7 +154,7 @@ class ReplayBuffer:
         self._action[rows[:-1]] = episode.action
         self._reward[rows[:-1]] = episode.reward
         self._discount[rows[:-1]] = episode.discount
-        self._slots.append(_Slot(self._next_row, length, episode.name))
+        self._slots.append(_Slot(self._next_row, length, episode.name, sha256))
         self._next_row = int(rows[-1] + 1) % self.rows
         self.num_transitions += length
         long_enough = [slot for slot in self._slots if slot.length >= self.nstep]
@@ -222,34 +225,53 @@ class ReplayBuffer:
         """Return the names of the episode files in memory, oldest first."""
         return [slot.name for slot in self._slots]
 
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Return length and SHA-256 of the episode files in memory by name, oldest first."""
+        return {slot.name: {"length": slot.length, "sha256": slot.sha256} for slot in self._slots}
+
     def state_dict(self) -> dict[str, Any]:
         """Return the open episodes and the manifest."""
         opened = [episode.state_dict() if episode else None for episode in self.open]
-        return {"manifest": self.manifest(), "open": opened}
+        return {"manifest": self.files(), "open": opened}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Read the manifest's episodes from disk and restore the open ones; the buffer must be empty."""
+        """Read the manifest's episodes from disk and restore the open ones; the buffer must be empty.
+
+        A file that is damaged or not the one that was written goes to ``quarantine/``; the rest goes on.
+
+        Raises:
+            SnapshotError: more than ``max_lost`` of all transitions are lost.
+        """
         self.open = [OpenEpisode.from_state(episode) if episode else None for episode in state["open"]]
-        for name in state["manifest"]:
+        manifest = state["manifest"]
+        lost = 0
+        for name in manifest:
+            digest = manifest[name]["sha256"] if isinstance(manifest, dict) else None
             path = self.directory / name
             try:
-                episode = Episode.load(path)
+                episode = Episode.load(path, digest)
                 if episode.frames.shape[1:] != self.frame_shape or episode.frames.dtype != np.uint8:
                     raise ValueError(f"frames of shape {episode.frames.shape[1:]}, not {self.frame_shape}")
             except DAMAGE as error:
-                self._set_aside(path, error)
+                lost += length_of(name)
+                self._quarantine(path, error)
             else:
-                self._insert(episode)
+                self._insert(episode, digest)
+        total = sum(map(length_of, manifest))
+        if lost > self.max_lost * total:
+            raise SnapshotError(
+                f"{self.damaged_files} replay files with {lost:,} of {total:,} transitions are damaged or "
+                f"missing in {self.directory}.",
+                "Put them back there from a copy, or go on without them by replay.max_lost=1.",
+            )
 
-    def _set_aside(self, path: Path, error: Exception) -> None:
+    def _quarantine(self, path: Path, error: Exception) -> None:
         self.damaged_files += 1
         log.warning(
             "Replay file %s cannot be used (%s: %s); going on without it.", path, type(error).__name__, error
         )
         if path.exists():
-            path.rename(
-                path.with_name(f"{path.name}.bad-{len(list(path.parent.glob(path.name + '.bad-*'))) + 1}")
-            )
+            move_aside(path, self.directory / "quarantine")
 
     def _unnamed(self, kept: Iterable[str]) -> list[Path]:
         named = set(self.manifest()).union(kept)
@@ -260,11 +282,13 @@ class ReplayBuffer:
         for path in self._unnamed(kept):
             (self.directory / "after_snapshot").mkdir(exist_ok=True)
             os.replace(path, self.directory / "after_snapshot" / path.name)
+            faults.point("replay.moved")
 
     def delete_unnamed(self, kept: Iterable[str]) -> None:
         """Delete episode files that are neither in memory nor in ``kept``, the names kept snapshots list."""
         for path in self._unnamed(kept):
             path.unlink()
+            faults.point("replay.deleted")
 
     def close(self) -> None:
         """Stop the prefetching thread and give the rows back."""

@@ -53,7 +53,7 @@ _RULES: dict[str, _Rule] = {
     ),
     **dict.fromkeys(("use_tb", "use_wandb", "save_video", "debug", "replay.prefetch"), _BOOL),
     "image_size": (lambda v: _is_int(v, 36), "a whole number of at least 36"),
-    "discount": _FRACTION,
+    **dict.fromkeys(("discount", "replay.max_lost"), _FRACTION),
     "lr": _RATE,
     "num_threads": (lambda v: v is None or _is_int(v, 1), "null or a whole number of at least 1"),
     "resume": (lambda v: v in ("auto", "must", "never"), "auto, must or never"),

@@ -13,6 +13,7 @@ _NESTED = {
     "prefetch": "replay.prefetch",
     "replay_cache": "replay.cache",
     "replay_cache_dir": "replay.cache_dir",
+    "max_lost": "replay.max_lost",
     "update_every_steps": "agent.update_every_steps",
 }
 _ZERO_ALLOWED = ("seed", "num_seed_frames", "eval_every_frames", "num_eval_episodes", "snapshot_every_frames")
@@ -32,6 +33,7 @@ class TrainSettings:
         prefetch: gather the next batch in a thread.
         replay_cache: where the frames are kept, a name of ``training.replay_cache.CACHES``.
         replay_cache_dir: folder of the memory map; None for the run directory.
+        max_lost: fraction of the replay's transitions that may be missing when a run is resumed.
         resume: ``auto``, ``must`` or ``never``.
     """
 
@@ -49,6 +51,7 @@ class TrainSettings:
     prefetch: bool = False
     replay_cache: str = "auto"
     replay_cache_dir: str | None = None
+    max_lost: float = 0.01
     eval_every_frames: int = 100_000
     num_eval_episodes: int = 10
     snapshot_every_frames: int = 100_000

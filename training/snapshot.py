@@ -11,29 +11,52 @@ import contextlib
 import hashlib
 import json
 import logging
+import platform
 import shutil
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import gymnasium
-import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from common.errors import SnapshotError
+from common import faults
+from common.errors import ResourceError, SnapshotError
 from common.files import STAGE_PREFIX, atomic_directory, sweep_stages
 from training.flatten import flatten, restore
 
 log = logging.getLogger(__name__)
 FORMAT = 1
 AGENT_PART = "agent"
+_LIBRARIES = ("torchvision", "timm", "numpy", "gymnasium", "mujoco", "dm_control", "safetensors")
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that a run's numbers depend on."""
-    return {"torch": torch.__version__, "numpy": np.__version__, "gymnasium": gymnasium.__version__}
+    """Return the versions that a run's numbers depend on, and the number of threads, which orders sums."""
+    versions = {"python": platform.python_version(), "torch threads": str(torch.get_num_threads())}
+    versions["torch"] = torch.__version__  # names the build, which the metadata do not
+    for name in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
+def warn_of_other_versions(manifest: dict[str, Any]) -> None:
+    """Say which versions differ from those that wrote a snapshot: the run goes on, but not bit by bit."""
+    now = library_versions()
+    changed = [
+        f"{name} {before} -> {now[name]}"
+        for name, before in manifest.get("versions", {}).items()
+        if name in now and now[name] != before
+    ]
+    if changed:
+        log.warning(
+            "The snapshot was written with other versions (%s): the run goes on, but its numbers may differ "
+            "from those of an uninterrupted one.",
+            ", ".join(changed),
+        )
 
 
 def _body_digest(manifest: dict[str, Any]) -> str:
@@ -75,7 +98,7 @@ class SnapshotStore:
             if self._problem(path) is None:
                 return path
             self._set_aside(path, "damaged")
-        with atomic_directory(path) as stage:
+        with atomic_directory(path, kind="snapshot") as stage:
             files, structure = {}, {}
             for name, state in parts.items():
                 tensors: dict[str, torch.Tensor] = {}
@@ -85,6 +108,7 @@ class SnapshotStore:
             files["state.json"] = json.dumps(structure, allow_nan=False).encode()
             for file, data in files.items():
                 (stage / file).write_bytes(data)
+                faults.point("snapshot.file")
             manifest = {
                 **info,
                 "format": FORMAT,
@@ -97,10 +121,14 @@ class SnapshotStore:
             }
             manifest["sha256"] = _body_digest(manifest)
             (stage / "manifest.json").write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n")
+            if problem := self._problem(stage):
+                raise ResourceError(f"{path} was not written as it should be: {problem}", "Check the disk.")
         for old in self.paths()[: -self.keep]:
             doomed = old.with_name(f"{STAGE_PREFIX}{old.name}")
+            faults.point("snapshot.prune")
             old.rename(doomed)  # so that a half-deleted snapshot never looks like one
             shutil.rmtree(doomed)
+            faults.point("snapshot.pruned")
         return path
 
     def latest_valid(self, set_aside: bool = True) -> Path | None:
@@ -179,8 +207,10 @@ def _read_verified(path: Path, name: str, manifest: dict[str, Any]) -> bytes:
         data = (path / name).read_bytes()
     except OSError as error:
         raise SnapshotError(f"{path.name}/{name} cannot be read: {error.strerror}.", hint) from error
-    if hashlib.sha256(data).hexdigest() != manifest["files"][name]["sha256"]:
-        raise SnapshotError(f"{path.name}/{name} is damaged: its digest differs.", hint)
+    expected, found = manifest["files"][name]["sha256"], hashlib.sha256(data).hexdigest()
+    if found != expected:
+        short = f"sha256 differs (expected {expected[:12]}..., got {found[:12]}...)"
+        raise SnapshotError(f"{path.name}/{name} is damaged: {short}.", hint)
     return data
 
 

@@ -8,7 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from common.files import atomic_path
+from common import faults
+from common.files import atomic_path, fsync_file
 
 STEP = "agent_steps"
 
@@ -63,11 +64,18 @@ class CsvTable:
             self.columns += new
             self._rewrite([*rows, texts])  # type: ignore[list-item]
             return
+        faults.point("log.append")
         with self.path.open("a", newline="") as handle:
             csv.DictWriter(handle, self.columns, restval="").writerow(texts)
+        faults.point("log.appended")
+
+    def sync(self) -> None:
+        """Flush the rows to disk, so that a snapshot never knows of more than the table."""
+        if self.path.exists():
+            fsync_file(self.path)
 
     def _rewrite(self, rows: list[dict[str, str | None]]) -> None:
-        with atomic_path(self.path) as temporary, temporary.open("w", newline="") as handle:
+        with atomic_path(self.path, kind="log") as temporary, temporary.open("w", newline="") as handle:
             writer = csv.DictWriter(handle, self.columns, restval="")
             writer.writeheader()
             writer.writerows(rows)

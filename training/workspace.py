@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from rich.console import Console
 
+from algos.agent import Batch
 from algos.drqv2 import DrQV2Agent
-from common.errors import ConfigError, NonFiniteError, SnapshotError
+from common import faults
+from common.errors import ConfigError, NonFiniteError, SamgError
+from common.files import sweep_stages
 from common.masking import MaskerInfo
 from common.paths import output_path
+from common.seeding import generator_states, restore_generators
 from common.stopping import StopSignal
-from training.factory import check_same_agent, describe_agent, prepare_agent
-from training.guard import disk_errors, exclusive
+from training import finite
+from training.episodes import env_states
+from training.factory import describe_agent, prepare_agent
+from training.guard import exclusive, resource_errors
 from training.logger import Logger
+from training.preflight import check_disk, disk_needed, rehearse_update
 from training.replay_buffer import ReplayBuffer
 from training.replay_cache import OpenFrames, check_batch, choose_frames
+from training.resume import find_snapshot
 from training.schedule import Every, Until
 from training.settings import TrainSettings
 from training.snapshot import AGENT_PART, SnapshotStore, load_snapshot, read_manifest
 from wrappers import FrameStack
 
+log = logging.getLogger(__name__)
 Evaluate = Callable[[DrQV2Agent, int], dict[str, Any]]
 
 
@@ -46,14 +55,16 @@ class Workspace:
     Args:
         cfg: configuration with DrQ-v2's keys as attributes (see ``training.settings.TrainSettings``).
         venv: vector environment without automatic resets, with ``step_async`` and ``step_wait``, whose
-            observations ``{"pixels": uint8 (N, H, W, 3)}`` are masked already; ``get_attr("state")`` and
-            ``set_attr("state", ...)`` save and restore its environments.
+            observations ``{"pixels": uint8 (N, H, W, 3)}`` are masked already. ``get_attr("state")`` is asked
+            when an episode has begun; a copy with the ``actions`` since, float32 (T, A), assigned by
+            ``set_attr("state", ...)``, restores an environment.
         agent: the learner.
         masker_info: who masks the observations; a run goes on only under the same fingerprint.
         run_dir: everything is written below it.
         evaluate: called with the agent and the decisions made; its numbers become a row of ``eval.csv``.
         reset_episodes: begins episodes.
         resume_command: what to type to continue; printed when a signal ends the run.
+        config: the resolved configuration, kept in every snapshot.
         wandb_options: further arguments of ``wandb.init``.
         console: where progress is shown.
 
@@ -74,6 +85,7 @@ class Workspace:
         evaluate: Evaluate,
         reset_episodes: ResetEpisodes,
         resume_command: str | None = None,
+        config: dict[str, Any] | None = None,
         wandb_options: dict[str, Any] | None = None,
         console: Console | None = None,
     ) -> None:
@@ -81,7 +93,10 @@ class Workspace:
         self.venv, self.agent, self.masker_info, self.run_dir = venv, agent, masker_info, run_dir
         self._evaluate, self._reset_episodes = evaluate, reset_episodes
         self.resume_command = resume_command or "the same command as before"
-        self._log_options = {"wandb_options": wandb_options, "console": console}
+        self.config = config or {}
+        self.console = console or Console(highlight=False)
+        self._log_options: dict[str, Any] = {"use_tb": self.cfg.use_tb, "use_wandb": self.cfg.use_wandb}
+        self._log_options |= {"wandb_options": wandb_options, "console": self.console}
         self.num_envs = int(venv.num_envs)
         if self.num_envs != self.cfg.num_envs:
             raise ConfigError(f"num_envs={self.cfg.num_envs}, but there are {self.num_envs} environments.")
@@ -90,67 +105,133 @@ class Workspace:
         self.store = SnapshotStore(run_dir / "snapshots")
         self.seeding = Until(self.cfg.num_seed_frames, self.cfg.action_repeat)
         self.agent_steps = self.updates = self.next_episode = 0
+        self.updated_steps = 0  # decisions whose updates were made; ahead only while the environments step
+        self.pending: np.ndarray | None = None  # actions that were chosen and not yet answered
+        self.done = np.ones(self.num_envs, bool)  # whose next episode has to begin
         self.episodes = np.zeros(self.num_envs, np.int64)
+        self.starts: list[dict[str, Any]] = [
+            {} for _ in range(self.num_envs)
+        ]  # states at the episodes' start
         self.mask_sums = np.zeros((self.num_envs, 2))  # summed mask area and empty masks of open episodes
         self.evaluation_due = False
         self.agent_record: dict[str, Any] = {}
 
-    def train(self) -> None:
+    def train(self, stop: StopSignal | None = None) -> None:
         """Train until ``num_train_frames``, from the last snapshot if there is one; see ``TrainSettings``.
+
+        Args:
+            stop: what notes signals, where somebody listens already.
 
         Raises:
             SystemExit: a signal came; a snapshot was written before.
             SamgError: as documented with ``resume``, replay and snapshots; nothing already written is lost.
         """
+        with contextlib.ExitStack() as cleanup:
+            stop = stop or cleanup.enter_context(StopSignal())
+            with stop.noting():
+                self._lock(cleanup)
+                started = False
+                with stop.interrupting():  # there is nothing to save yet
+                    self._start(cleanup)
+                    started = True
+                if started:
+                    self._train_until(stop)
+                else:
+                    self.console.print(f"Stopped at the start. To continue: {self.resume_command}")
+        if stop.number is not None:
+            stop.leave()
+
+    def _train_until(self, stop: StopSignal) -> None:
+        """Run the loop until its end or a signal, and save."""
         cfg = self.cfg
         train_until = Until(cfg.num_train_frames, cfg.action_repeat)
         snapshot_every = Every(cfg.snapshot_every_frames, cfg.action_repeat, self.num_envs)
         eval_frames = cfg.eval_every_frames if cfg.num_eval_episodes else 0
         eval_every = Every(eval_frames, cfg.action_repeat, self.num_envs)
-        with contextlib.ExitStack() as cleanup:
-            for guard in (exclusive(self.run_dir), disk_errors(self.run_dir)):
-                cleanup.enter_context(guard)
-            stop = cleanup.enter_context(StopSignal())
-            self._start(cleanup)
+        self._evaluate_if_due(stop)
+        while train_until(self.agent_steps) and stop.number is None:
+            self.step()
+            self.logger.progress(self.agent_steps)
+            self.evaluation_due |= eval_every(self.agent_steps)
+            if snapshot_every(self.agent_steps):
+                self.save()
             self._evaluate_if_due(stop)
-            while train_until(self.agent_steps) and stop.number is None:
-                actions = self._act()
-                self.venv.step_async(actions)
-                self._update()  # while the environments step
-                done = self._record(actions, *self.venv.step_wait())
-                self._begin_episodes(done)
-                self.logger.progress(self.agent_steps)
-                self.evaluation_due |= eval_every(self.agent_steps)
-                if snapshot_every(self.agent_steps):
-                    self.save()
-                self._evaluate_if_due(stop)
-            path = self.save()
-            if stop.number is not None:
-                self.logger.print(f"Stopped; saved {path}. To continue: {self.resume_command}")
-                raise SystemExit(stop.exit_code)
-            self.logger.print(f"Trained for {self.agent_steps} decisions; saved {path}.")
-            self.logger.print(f"To evaluate: python locoeval.py --model_dir {self.run_dir} --mode all")
+        path = self.save()
+        if stop.number is not None:
+            self.logger.print(f"Stopped; saved {path}. To continue: {self.resume_command}")
+            return
+        self.logger.print(f"Trained for {self.agent_steps} decisions; saved {path}.")
+        self.logger.print(f"To evaluate: python locoeval.py --model_dir {self.run_dir} --mode all")
 
     # One step --------------------------------------------------------------------------------------------
 
+    def begin(self, cleanup: contextlib.ExitStack) -> None:
+        """Lock the run directory and begin or resume the run, for those who call ``step`` themselves.
+
+        Args:
+            cleanup: gives everything back when it is closed.
+        """
+        self._lock(cleanup)
+        self._start(cleanup)
+
+    def step(self) -> None:
+        """Make one decision in every environment, and the updates that fall to them."""
+        self._begin_episodes()
+        actions = self._act()
+        with self._environments():
+            self.venv.step_async(actions)
+        self._update()  # while the environments step
+        with self._environments():
+            answer = self.venv.step_wait()
+        self._record(actions, *answer)
+
+    def _begin_episodes(self) -> None:
+        """Begin the next episodes in the environments that are done; a reset counts as no step."""
+        done = self.done
+        if not done.any():
+            return
+        episodes, following = self.episodes.copy(), self.next_episode
+        for env in np.flatnonzero(done):
+            episodes[env] = following
+            following += 1
+        with self._environments():
+            obs, _ = self._reset_episodes(self.venv, episodes.tolist(), done, self.cfg.seed)
+            states = self.venv.get_attr("state")
+        faults.point("train.reset")
+        self.episodes, self.next_episode = episodes, following
+        for env in np.flatnonzero(done):
+            self.starts[env] = states[env]
+            self.replay.begin_episode(int(env), int(episodes[env]), obs["pixels"][env])
+        self.obs = self.stack.reset(obs["pixels"], done)
+        self.mask_sums[done] = 0.0
+        self.done = np.zeros(self.num_envs, bool)
+
     def _act(self) -> np.ndarray:
-        """Return float32 (N, A) exploring actions."""
-        actions = self.agent.act(self.obs, self.agent_steps, eval_mode=False)
-        if not np.isfinite(actions).all():
-            raise NonFiniteError(
-                f"The agent's action at decision {self.agent_steps} is not finite.",
-                "Resume from the last snapshot with a smaller lr.",
-            )
-        return actions
+        """Return float32 (N, A) exploring actions, or those that the environments have yet to answer."""
+        if self.pending is None:
+            actions = self.agent.act(self.obs, self.agent_steps, eval_mode=False)
+            with self._evidence(action=actions):
+                finite.check_actions(actions, self.agent_steps)
+            self.pending = actions
+        faults.point("train.act")
+        return self.pending
 
     def _update(self) -> None:
         """Make the updates that fall to the decisions being made: one per ``update_every_steps``."""
-        for step in range(self.agent_steps, self.agent_steps + self.num_envs):
-            if step % self.cfg.update_every_steps or self.seeding(step) or not self.replay.can_sample:
-                continue
-            batch = self.replay.sample(self.cfg.batch_size, self.updates).to(self.agent.device)
-            self.logger.metrics.add(self.agent.update(batch, step))
-            self.updates += 1
+        for step in range(self.updated_steps, self.agent_steps + self.num_envs):
+            due = step % self.cfg.update_every_steps == 0 and not self.seeding(step)
+            if due and self.replay.can_sample:
+                self._update_once(self.replay.sample(self.cfg.batch_size, self.updates), step)
+            self.updated_steps = step + 1
+
+    def _update_once(self, batch: Batch, step: int) -> None:
+        metrics = self.agent.update(batch.to(self.agent.device), step)
+        if self.agent.device.type == "cpu":  # elsewhere it would wait; the next action tells as well
+            with self._evidence(**{name: value.cpu().numpy() for name, value in batch._asdict().items()}):
+                finite.check_metrics(metrics)
+        self.logger.metrics.add(metrics)
+        self.updates += 1
+        faults.point("train.update")
 
     def _record(
         self,
@@ -160,13 +241,17 @@ class Workspace:
         terminated: np.ndarray,
         truncated: np.ndarray,
         info: dict[str, Any],
-    ) -> np.ndarray:
-        """Put a step into the replay buffer; return bool (N,), the environments whose episode is over."""
-        if not np.isfinite(rewards).all():
-            raise NonFiniteError(f"A reward at decision {self.agent_steps} is not finite: {rewards}.")
+    ) -> None:
+        """Put a step into the replay buffer and note which episodes are over."""
+        faults.point("train.step")
+        with self._evidence(action=actions, reward=rewards, **obs):
+            finite.check_step(obs, rewards, self.agent_steps)
         frames, done = obs["pixels"], np.logical_or(terminated, truncated)
+        if done.any():
+            self._check_run_dir()
         self.obs = self.stack.push(frames)
         self.agent_steps += self.num_envs
+        self.pending, self.done = None, done
         if "mask" in info:
             self.mask_sums[:, 0] += info["mask"].mean(axis=(1, 2))
             self.mask_sums[:, 1] += info["mask_empty"]  # before anything took the place of an empty mask
@@ -177,20 +262,27 @@ class Workspace:
             )
             if episode is not None:
                 self._log_episode(env, episode.index, episode.total_reward, len(episode))
-        return done
 
-    def _begin_episodes(self, done: np.ndarray) -> None:
-        """Begin the next episodes in the environments that are done; a reset counts as no step."""
-        if not done.any():
-            return
-        for env in np.flatnonzero(done):
-            self.episodes[env] = self.next_episode
-            self.next_episode += 1
-        obs, _ = self._reset_episodes(self.venv, self.episodes.tolist(), done, self.cfg.seed)
-        for env in np.flatnonzero(done):
-            self.replay.begin_episode(int(env), int(self.episodes[env]), obs["pixels"][env])
-        self.obs = self.stack.reset(obs["pixels"], done)
-        self.mask_sums[done] = 0.0
+    @contextlib.contextmanager
+    def _environments(self) -> Iterator[None]:
+        """Save before an error of the environments ends the run: they owe an answer, all else is whole."""
+        try:
+            with self._evidence():
+                yield
+        except NonFiniteError:
+            raise
+        except Exception:
+            if self.agent_steps:
+                try:
+                    self.logger.print(f"The environments failed; saved {self.save()}.")
+                except (SamgError, OSError) as error:
+                    log.warning("The environments failed, and no snapshot could be written (%s).", error)
+            raise
+
+    def _evidence(self, **arrays: np.ndarray) -> contextlib.AbstractContextManager[None]:
+        """Keep what was at hand when a number in the block was not finite."""
+        states = env_states(self.starts, self.replay.open, self.agent.action_dim)
+        return finite.evidence(self.run_dir, self.agent_steps, self.updates, states, arrays)
 
     def _counters(self) -> dict[str, int]:
         frames = self.agent_steps * self.cfg.action_repeat
@@ -214,18 +306,28 @@ class Workspace:
         """Evaluate the agent; a signal ends that at once, and a resumed run evaluates again."""
         if not self.evaluation_due or stop.number is not None:
             return
+        metrics: dict[str, Any] | None = None
         with stop.interrupting():
             metrics = self._evaluate(self.agent, self.agent_steps)
+        if metrics is not None:
             self.logger.write("eval", {**self._counters(), **metrics})
             self.evaluation_due = False
 
     # Beginning, saving, resuming -------------------------------------------------------------------------
 
+    def _lock(self, cleanup: contextlib.ExitStack) -> None:
+        self._check_run_dir = cleanup.enter_context(exclusive(self.run_dir))
+        cleanup.enter_context(resource_errors(self.run_dir))
+
     def _start(self, cleanup: contextlib.ExitStack) -> None:
         """Make the replay buffer and the logger, and begin or resume the run."""
-        self.agent_record = prepare_agent(self.agent)
-        snapshot = self._snapshot_to_resume()
         cfg = self.cfg
+        sweep_stages(self.run_dir)
+        self.agent_record = prepare_agent(self.agent)
+        snapshot = find_snapshot(
+            self.run_dir, cfg.resume, self.agent_record, self.masker_info, self.num_envs, self.store
+        )
+        rehearse_update(self.agent, cfg.batch_size)
         self.replay = ReplayBuffer(
             self.run_dir / "replay",
             self.frame_shape,
@@ -238,17 +340,11 @@ class Workspace:
             num_envs=self.num_envs,
             prefetch=cfg.prefetch,
             open_frames=self._choose_frames(),
+            max_lost=cfg.max_lost,
         )
         cleanup.callback(self.replay.close)
         resume_step = -1 if snapshot is None else int(read_manifest(snapshot)["agent_steps"])
-        self.logger = Logger(
-            self.run_dir,
-            cfg.planned_decisions,
-            resume_step,
-            use_tb=cfg.use_tb,
-            use_wandb=cfg.use_wandb,
-            **self._log_options,  # type: ignore[arg-type]
-        )
+        self.logger = Logger(self.run_dir, cfg.planned_decisions, resume_step, **self._log_options)
         cleanup.callback(self.logger.close)
         self.logger.print(f"The agent is {describe_agent(self.agent_record)}.")
         if snapshot is not None:
@@ -256,7 +352,9 @@ class Workspace:
             self.logger.print(f"Resumed {snapshot} at {self.agent_steps} decisions, {self.updates} updates.")
         self.replay.move_unnamed(self.store.named_episodes())
         if snapshot is None:
-            self._begin_episodes(np.ones(self.num_envs, bool))
+            self._begin_episodes()
+        newest = self.stack.frames[:, -1]
+        check_disk(self.run_dir, disk_needed(newest, cfg.replay_capacity, self.agent.networks()))
 
     def _choose_frames(self) -> OpenFrames:
         """Return what makes the replay buffer's rows; a batch that cannot fit is refused before."""
@@ -266,41 +364,20 @@ class Workspace:
         pin_memory = device.type == "cuda"
         return choose_frames(cfg.replay_cache, cfg.replay_capacity, device, directory, pin_memory)
 
-    def _snapshot_to_resume(self) -> Path | None:
-        """Return the snapshot to begin from, or None to begin anew, as ``resume`` says."""
-        if self.cfg.resume == "never":
-            if self.store.paths() or (self.run_dir / "train.csv").exists():
-                raise ConfigError(
-                    f"{self.run_dir} holds a run already and resume=never.",
-                    "Choose another hydra.run.dir, or resume=auto to continue it.",
-                )
-            return None
-        path = self.store.latest_valid()
-        if path is None:
-            if self.cfg.resume == "must":
-                raise SnapshotError(f"{self.run_dir} holds no snapshot and resume=must.", "Use resume=auto.")
-            return None
-        saved = read_manifest(path)
-        check_same_agent(saved.get("agent"), self.agent_record)
-        if saved["num_envs"] != self.num_envs:
-            raise ConfigError(
-                f"The run was made with num_envs={saved['num_envs']}, not {self.num_envs}.",
-                f"Set num_envs={saved['num_envs']}.",
-            )
-        if saved["masker"]["fingerprint"] != self.masker_info.fingerprint:
-            raise ConfigError(
-                f"The run was masked by {saved['masker']['variant']} with another fingerprint.",
-                "Continue with the masker saved in the run directory, or choose another hydra.run.dir.",
-            )
-        return path
-
     def save(self) -> Path:
         """Write a snapshot of everything and delete episode files that nothing names any more."""
+        self._check_run_dir()
         self.logger.metrics.check()
         agent = self.agent.state_dict()
-        _check_finite(agent["networks"])
+        finite.check_state(agent, "The agent's state")
+        self.logger.sync()
         loop = {
             **self._counters(),
+            "updated_steps": self.updated_steps,
+            "pending": self.pending,
+            "done": self.done,
+            "generators": generator_states(),
+            "config": self.config,
             "next_episode": self.next_episode,
             "episodes": self.episodes,
             "evaluation_due": self.evaluation_due,
@@ -308,14 +385,14 @@ class Workspace:
             "metrics": self.logger.metrics.state_dict(),
             "stack": self.stack.frames,
             "replay": self.replay.state_dict(),
-            "env_states": list(self.venv.get_attr("state")),
+            "env_states": env_states(self.starts, self.replay.open, self.agent.action_dim),
         }
         info = {
             **self._counters(),
             "num_envs": self.num_envs,
             "agent": self.agent_record,
             "masker": self.masker_info.to_dict(),
-            "replay": self.replay.manifest(),
+            "replay": self.replay.files(),
         }
         parts = {AGENT_PART: agent.pop("networks"), "optimizers": agent, "loop": loop}
         path = self.store.save(self.agent_steps, parts, info)
@@ -326,6 +403,11 @@ class Workspace:
         self.agent.load_state_dict({"networks": state[AGENT_PART], **state["optimizers"]})
         loop = state["loop"]
         self.agent_steps, self.updates = loop["agent_steps"], loop["updates"]
+        self.updated_steps = loop.get(
+            "updated_steps", self.agent_steps
+        )  # absent in older snapshots, as below
+        self.pending = loop.get("pending")
+        self.done = loop.get("done", np.zeros(self.num_envs, bool))
         self.next_episode, self.episodes = loop["next_episode"], loop["episodes"]
         self.mask_sums = loop["mask_sums"]
         self.logger.metrics.load_state_dict(loop["metrics"], self.agent.device)
@@ -334,15 +416,8 @@ class Workspace:
         self.stack.frames = loop["stack"]
         height, width, _ = self.frame_shape
         self.obs = self.stack.frames.reshape(self.num_envs, -1, height, width)
-        self.venv.set_attr("state", loop["env_states"])
-
-
-def _check_finite(networks: dict[str, dict[str, torch.Tensor]]) -> None:
-    """Raise ``NonFiniteError`` rather than save networks that are broken."""
-    for network, parameters in networks.items():
-        for name, value in parameters.items():
-            if not torch.isfinite(value).all():
-                raise NonFiniteError(
-                    f"The parameter {network}.{name} is not finite; no snapshot was written.",
-                    "Resume from the last snapshot with a smaller lr.",
-                )
+        self.starts = loop["env_states"]
+        if not self.done.all():
+            self.venv.set_attr("state", self.starts)
+        if "generators" in loop:
+            restore_generators(loop["generators"])

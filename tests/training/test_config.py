@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from omegaconf import OmegaConf
 
-from common.errors import ConfigError, ResourceError
+from common.errors import ConfigError
 from training.config import (
     CONFIG_DIR,
     GROUPS,
@@ -194,6 +194,6 @@ def test_group_files_say_where_their_keys_belong(group):
 def test_a_folder_in_use_is_not_touched(tmp_path):
     save_config(compose_config(["masker=none"]), tmp_path)
     before = (tmp_path / "config.yaml").read_text()
-    with exclusive(tmp_path), pytest.raises(ResourceError, match="Another process"):
+    with exclusive(tmp_path), pytest.raises(ConfigError, match="in use by process"):
         save_config(compose_config(["masker=none", "num_train_frames=2000000"]), tmp_path)
     assert (tmp_path / "config.yaml").read_text() == before

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from algos import Batch
-from common.errors import ConfigError, ResourceError
+from common.errors import ConfigError, ResourceError, SnapshotError
 from training import replay_cache
 from training.episodes import Episode
 from training.memory import available_memory
@@ -287,7 +287,7 @@ def test_episode_files_are_whole_small_and_free_of_pickle(tmp_path: Path) -> Non
 
 
 def reload(buffer: ReplayBuffer, **options: object) -> ReplayBuffer:
-    again = make_buffer(buffer.directory, buffer.capacity, **options)
+    again = make_buffer(buffer.directory, buffer.capacity, **{"max_lost": 1.0, **options})
     again.load_state_dict(buffer.state_dict())
     return again
 
@@ -308,7 +308,9 @@ def test_resume_gives_the_same_batches_and_goes_on_with_the_open_episode(tmp_pat
         assert equal(buffer.sample(16, index), again.sample(16, index))
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "missing", "foreign", "other_size"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "flipped", "empty", "missing", "foreign", "other_size", "other_run"]
+)
 def test_a_damaged_file_is_set_aside_and_the_rest_goes_on(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -321,6 +323,10 @@ def test_a_damaged_file_is_set_aside_and_the_rest_goes_on(
         path.unlink()
     elif damage == "foreign":
         np.savez(path, something=np.zeros(3))
+    elif damage == "other_run":  # a whole file of the right shape, from elsewhere
+        other = Episode.load(path)
+        other.frames = other.frames + np.uint8(1)
+        other.save(tmp_path)
     elif damage == "other_size":
         small = Episode.load(path)
         small.frames = small.frames[:, :, :2]
@@ -333,7 +339,10 @@ def test_a_damaged_file_is_set_aside_and_the_rest_goes_on(
     assert again.damaged_files == 1 and again.manifest() == buffer.manifest()[:2]
     assert set(again.sample(64, 0).action[:, 0].tolist()) == {0.0, 1.0}
     assert path.name in caplog.text and not path.exists()
-    assert len(list(tmp_path.glob("*.bad-1"))) == (damage != "missing")
+    assert len(list((tmp_path / "quarantine").glob("*.npz"))) == (damage != "missing")
+    with pytest.raises(SnapshotError, match="5 of 15 transitions are damaged or missing") as caught:
+        reload(buffer, max_lost=0.01)
+    assert "replay.max_lost=1" in caught.value.hint
 
 
 def test_files_of_after_the_snapshot_are_moved(tmp_path: Path) -> None:

@@ -215,14 +215,14 @@ def test_after_a_crash_the_last_snapshot_goes_on(tmp_path: Path) -> None:
     whole = make_run(tmp_path / "whole")
     whole.train()
     crashed = make_run(tmp_path / "parts")
-    send = crashed.venv.step_async
+    act = crashed.agent.act
 
-    def crash(actions: np.ndarray) -> None:
-        if crashed.agent_steps == 55:
+    def crash(obs: np.ndarray, step: int, eval_mode: bool) -> np.ndarray:
+        if step == 55:
             raise RuntimeError("lost")
-        send(actions)
+        return act(obs, step, eval_mode)
 
-    crashed.venv.step_async = crash
+    crashed.agent.act = crash  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="lost"):
         crashed.train()
     assert len(rows(crashed)) == 5
@@ -303,7 +303,7 @@ def test_a_signal_ends_an_evaluation_at_once_and_a_resume_repeats_it(tmp_path: P
 
 
 def test_one_writer_per_run_directory(tmp_path: Path) -> None:
-    with exclusive(tmp_path), pytest.raises(ResourceError, match="Another process is training"):
+    with exclusive(tmp_path), pytest.raises(ConfigError, match=f"in use by process {os.getpid()} on"):
         make_run(tmp_path).train()
 
 
