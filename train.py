@@ -71,7 +71,7 @@ def train(cfg: DictConfig, run_dir: Path) -> None:
         config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
         Workspace(
             cfg,
-            MaskObservation(venv, masker, device=device),
+            MaskObservation(venv, masker, device=device, keep_failed=run_dir / "masker_failures"),
             make_agent(cfg, venv, device),
             masker.info,
             run_dir,

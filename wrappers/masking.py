@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -11,6 +12,7 @@ import torch
 from gymnasium.vector import VectorEnv, VectorWrapper
 
 from common.masking import ObservationMasker, apply_mask
+from wrappers.mask_faults import MaskWatch, check_soft
 
 Observation = dict[str, np.ndarray]
 
@@ -32,7 +34,7 @@ def MaskObservation(
         **options: ``keep_raw`` keeps the unmasked frames in ``info["raw_pixels"]``; ``batch_size`` pads every
             call to that many frames (the batch size changes the last bits of a product, so results that
             must not depend on the number of environments need one fixed size); ``device`` is where the
-            frames go (``"cpu"``).
+            frames go (``"cpu"``); ``keep_failed`` is the folder for frames on which the masker fails.
     """
     wrapper = MaskVector if isinstance(env, VectorEnv) else MaskSingle
     return wrapper(env, masker, **options)  # type: ignore[arg-type]
@@ -48,6 +50,10 @@ class BatchMasker:
         device: where the frames go.
         keep_points: keep where the masker found the reference's points, its ``last_points``, as
             ``mask_points``, float32 (N, P, 2), (x, y); nothing where a masker has no such attribute.
+        keep_failed: folder for frames on which the masker fails; None: the system's temporary folder.
+
+    Raises:
+        MaskerError: when called and the masker raises, or returns what is no mask; it names the frame.
     """
 
     def __init__(
@@ -57,11 +63,13 @@ class BatchMasker:
         batch_size: int | None = None,
         device: torch.device | str = "cpu",
         keep_points: bool = False,
+        keep_failed: Path | None = None,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         self._masker, self._keep_raw, self._keep_points = masker, keep_raw, keep_points
         self._batch_size, self._device = batch_size, torch.device(device)
+        self._watch = MaskWatch(masker.info, keep_failed)
 
     def __call__(
         self, frames: np.ndarray, foreground: np.ndarray | None
@@ -72,7 +80,7 @@ class BatchMasker:
         """
         size = self._batch_size or max(len(frames), 1)
         done = [
-            self._mask_batch(frames[rows], None if foreground is None else foreground[rows])
+            self._watch(self._mask_batch, frames[rows], None if foreground is None else foreground[rows])
             for rows in (slice(start, start + size) for start in range(0, max(len(frames), 1), size))
         ]
         joined = {key: np.concatenate([part[key] for part in done]) for key in done[0]}
@@ -88,6 +96,7 @@ class BatchMasker:
         exact = None if foreground is None else self._to_device(foreground)
         with torch.inference_mode():
             mask = self._masker.mask(batch, foreground=exact)
+            check_soft(mask)
             masked = apply_mask(batch, mask)
             binary = mask if mask.dtype == torch.bool else mask >= 0.5
         empty = getattr(self._masker, "last_empty", None)
@@ -116,9 +125,10 @@ class MaskSingle(gymnasium.Wrapper):
         keep_raw: bool = False,
         batch_size: int | None = None,
         device: torch.device | str = "cpu",
+        keep_failed: Path | None = None,
     ) -> None:
         super().__init__(env)
-        self._masking = BatchMasker(masker, keep_raw, batch_size, device)
+        self._masking = BatchMasker(masker, keep_raw, batch_size, device, keep_failed=keep_failed)
 
     @property
     def episode(self) -> int:
@@ -164,9 +174,10 @@ class MaskVector(VectorWrapper):
         keep_raw: bool = False,
         batch_size: int | None = None,
         device: torch.device | str = "cpu",
+        keep_failed: Path | None = None,
     ) -> None:
         super().__init__(env)
-        self._masking = BatchMasker(masker, keep_raw, batch_size, device)
+        self._masking = BatchMasker(masker, keep_raw, batch_size, device, keep_failed=keep_failed)
         self._last: np.ndarray | None = None
         self._last_added: dict[str, np.ndarray] = {}
 
