@@ -110,6 +110,7 @@ def test_parts_can_be_chosen(tmp_path):
             fetch_dmcgb(tmp_path / "data", wrong, url)
 
 
+@pytest.mark.reliability("19", "a file that was altered on its way is never kept; what is complete stays")
 @pytest.mark.parametrize("name", ["color_hard.pt", "video_hard/video0.mp4"], ids=["sha256", "git blob"])
 @pytest.mark.parametrize("fault", ["altered", "longer"])
 def test_an_altered_file_is_never_kept(name, fault, tmp_path):
@@ -124,12 +125,16 @@ def test_an_altered_file_is_never_kept(name, fault, tmp_path):
     assert "color_easy.pt" in kept, "what was complete is lost"
 
 
+@pytest.mark.reliability("19", "a connection that is cut once is tried again")
 def test_a_connection_that_is_cut_once_is_tried_again(tmp_path):
     with serve({"video_easy/video0.mp4": ["cut"], "color_easy.pt": [503]}) as (url, seen):
         assert fetch_dmcgb(tmp_path / "data", base_url=url) == 4
     assert seen.count("video_easy/video0.mp4") == 2 == seen.count("color_easy.pt")
 
 
+@pytest.mark.reliability(
+    "19", "a connection that is always cut is an error; the same command goes on where it stopped"
+)
 @pytest.mark.parametrize("fault", ["cut", 500])
 def test_a_connection_that_is_always_cut_is_an_error(fault, tmp_path):
     with serve({"video_easy/video0.mp4": [fault] * 9}) as (url, seen):
@@ -145,6 +150,7 @@ def test_a_connection_that_is_always_cut_is_an_error(fault, tmp_path):
     assert files_in(tmp_path / "data") == sorted(FILES)
 
 
+@pytest.mark.reliability("19", "404 is an error at once")
 def test_an_absent_file_is_not_asked_for_again(tmp_path):
     with serve({"color_easy.pt": [404] * 9}) as (url, seen):
         with pytest.raises(InputError, match="HTTP 404"):
@@ -153,6 +159,7 @@ def test_an_absent_file_is_not_asked_for_again(tmp_path):
     assert files_in(tmp_path / "data") == []
 
 
+@pytest.mark.reliability("19", "without a network one error names the cures")
 def test_without_a_network_one_error_names_the_cures(tmp_path):
     with serve({}) as (url, _):
         pass  # the server is gone now
