@@ -48,14 +48,8 @@ def test_sizes(shape, tmp_path, monkeypatch):
     image = png(tmp_path / "ours.png", np.full((*shape, 3), 99, np.uint8))
     mask = np.zeros(shape, np.uint8)
     mask[: shape[0] // 2] = 255
-    if shape == (1, 1):
-        mask[:] = 255
     message = refused(tmp_path, monkeypatch, original_image=image, masked_image=png(tmp_path / "m.png", mask))
-    if shape == (1, 1):
-        assert "covers 100%" in message
-    else:
-        assert f"{shape[1]} x {shape[0]}" in message and ("84 x 84" in message or "square" in message)
-        assert "ours.png" in message or "square" in message
+    assert f"ours.png is {shape[1]} x {shape[0]} pixels" in message and "renders 84 x 84" in message
 
 
 @pytest.mark.reliability(
@@ -81,7 +75,7 @@ def test_white_mask(tmp_path, monkeypatch):
 
 
 @pytest.mark.reliability("14", "our masks saved as JPEG keep their pixels: IoU of at least 0.9")
-@pytest.mark.parametrize("quality", [75, 90])
+@pytest.mark.parametrize("quality", [85, 95])
 def test_jpeg_masks(quality, tmp_path):
     for path in sorted(REFERENCES.glob("*_masked_0.png")):
         saved = tmp_path / f"{path.stem}.jpg"
