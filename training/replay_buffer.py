@@ -23,7 +23,7 @@ from common.errors import ConfigError, ResourceError
 from common.files import sweep_stages
 from common.seeding import counter_rng
 from training.episodes import DAMAGE, Episode, OpenEpisode
-from training.memory import available_memory
+from training.memory import available_memory, replay_bytes, replay_rows
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +75,8 @@ class ReplayBuffer:
         self.frame_shape = (channels, height, width)
         self.capacity, self.nstep, self.discount = capacity, nstep, discount
         self.frame_stack, self.seed, self.pin_memory = frame_stack, seed, pin_memory
-        # An episode of T transitions takes T + 1 rows: 4 % more rows serve episodes of 25 decisions or more.
-        self.rows = capacity + capacity // 25 + 8
-        self._check_memory(self.rows * (channels * height * width + 4 * action_dim + 8))
+        self.rows = replay_rows(capacity)
+        self._check_memory(replay_bytes(self.rows, channels * height * width, action_dim))
         # The system commits these pages as they are first written, so memory grows with the episodes.
         self._frames = np.empty((self.rows, channels * height * width), np.uint8)
         self._action = np.empty((self.rows, action_dim), np.float32)

@@ -173,18 +173,22 @@ def _reason(error: BaseException) -> str:
 
 
 def find_files(
-    weights: PathLike | Sequence[PathLike] | None, components: Mapping[str, str]
+    weights: PathLike | Sequence[PathLike] | None, components: Mapping[str, str], fetch: bool = True
 ) -> dict[str, Path]:
     """Return the file of each component (``sam``, ``dino`` -> architecture).
 
-    Looked for in this order: what the user named, the checkpoints folder, the hub's cache, the hub.
+    Looked for in this order: what the user named, the checkpoints folder, the hub's cache and, with
+    ``fetch``, the hub.
     """
     found = _named_by_user(weights, components) if weights else {}
     for name, kind in components.items():
         path = found.get(name) or _in_folder(CHECKPOINTS, name, kind) or cached(name, kind)
         if path:
             found[name] = path
-    return found | download({name: kind for name, kind in components.items() if name not in found})
+    missing = {name: kind for name, kind in components.items() if name not in found}
+    if missing and not fetch:
+        raise missing_weights(missing, "nothing was fetched")
+    return found | download(missing)
 
 
 def _release(component: str, filename: str) -> str:
