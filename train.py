@@ -73,7 +73,7 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
         config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
         Workspace(
             cfg,
-            MaskObservation(venv, masker, device=device),
+            MaskObservation(venv, masker, device=device, keep_failed=run_dir / "masker_failures"),
             make_agent(cfg, venv, device),
             masker.info,
             run_dir,
@@ -95,8 +95,7 @@ def prepare_masker(run: RunDirectory, device: torch.device) -> Callable[[], Obse
     settings, reference = run.masker_settings(run.masker_variant), None
     builder = build_masker(run.masker_variant, device, **settings)
     if run.masker_variant not in MASKERS_WITHOUT_REFERENCE:
-        reference = Reference.load(**run.reference())
-        reference.check_resolution(int(run.config.image_size))
+        reference = Reference.load(**run.reference(), image_size=int(run.config.image_size))
 
     def make() -> ObservationMasker:
         if run.masker_dir.exists():

@@ -44,6 +44,10 @@ class InputError(SamgError):
     exit_code = 3
 
 
+class MaskerError(InputError):
+    """A masker failed on a frame, or returned what is no mask."""
+
+
 class NonFiniteError(SamgError):
     """A reward, observation, loss or parameter is not a finite number."""
 

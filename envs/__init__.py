@@ -20,8 +20,8 @@ if sys.platform.startswith("linux"):
     # too, comes through here first; a value the user has set stays.
     os.environ.setdefault("MUJOCO_GL", "egl")
 
+from envs.backends import check_rendering
 from envs.make import episode_seed, make_env
-from envs.renderer import check_rendering
 from envs.tasks import SAMG8, Task, find_task, task_names
 from envs.vector import get_states, make_vector_env, reset_episodes, set_states
 

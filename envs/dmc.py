@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from common.seeding import derive_seed
+from envs.backends import explain_versions
 from envs.pixel_env import PixelEnv, foreground_geoms
 from envs.renderer import explain_missing_opengl, load_mujoco
 from envs.scene import Scene
@@ -38,7 +39,7 @@ class DMCEnv(PixelEnv):
             from dm_control.rl.control import PhysicsError
 
         self._physics_error = PhysicsError
-        with _quiet_compiler():
+        with _quiet_compiler(), _explain_mismatch():
             self._env = suite.load(task.domain, task.task, task_kwargs={"random": derive_seed(seed, "model")})
         self._physics = _without_rendering(self._env.physics)
         spec = self._env.action_spec()
@@ -89,6 +90,17 @@ def _without_rendering(physics: Any) -> Any:
     kind = type(physics)
     physics.__class__ = type(kind.__name__, (kind,), {"contexts": property(lambda self: None)})
     return physics
+
+
+@contextlib.contextmanager
+def _explain_mismatch() -> Iterator[None]:
+    """Say which versions do not fit, where a foreign mujoco shows as an attribute that is not there."""
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        if (mismatch := explain_versions(error)) is not None:
+            raise mismatch from error
+        raise
 
 
 @contextlib.contextmanager

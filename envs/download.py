@@ -25,8 +25,9 @@ _ATTEMPTS = 3
 _TIMEOUT = 30  # seconds without a byte
 _RESUME = "Run the same command again: files that are complete are not fetched a second time."
 _OFFLINE = (
-    "Check the network or name a mirror (--base-url); without any, copy the data folder from another machine "
-    "and set SAMG_DATA, or use --background-source procedural."
+    "Check the network or name a mirror (--base-url); without any, take an archive of the benchmark's "
+    "repository (--archive), or copy the data folder from another machine and set SAMG_DATA; or use "
+    "--background-source procedural."
 )
 
 
@@ -97,15 +98,21 @@ def select(parts: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def _fetch(url: str, target: Path, entry: dict[str, Any]) -> None:
     """Download one file, check it and give it its name."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as temporary:
         _download(url, temporary)
         if not matches(temporary, entry):
-            kind = "SHA-256" if "sha256" in entry else "git blob id"
-            raise InputError(
-                f"{url} is not the published file: its size or {kind} differs from {entry}.",
-                f"It was not kept. {_RESUME} If it happens again, the server or a proxy alters the data.",
+            raise not_published(
+                url, entry, f"{_RESUME} If it happens again, the server or a proxy alters the data."
             )
+
+
+def not_published(origin: str, entry: dict[str, Any], cure: str) -> InputError:
+    """Return the error for a file whose content is not that of the manifest's ``entry``."""
+    kind = "SHA-256" if "sha256" in entry else "git blob id"
+    return InputError(
+        f"{origin} is not the published file: its size or {kind} differs from {entry}.",
+        f"It was not kept. {cure}",
+    )
 
 
 def _download(url: str, path: Path) -> None:
@@ -122,7 +129,7 @@ def _download(url: str, path: Path) -> None:
             return pooch.HTTPDownloader(timeout=_TIMEOUT)(url, str(path), None)
         except (requests.exceptions.RequestException, ValueError) as error:
             response = getattr(error, "response", None)
-            if response is not None and response.status_code < 500:
+            if response is not None and 400 <= response.status_code < 500:
                 raise InputError(
                     f"{url} is not there (HTTP {response.status_code}).",
                     "Check --base-url; without it the pinned commit of the public repository is used.",

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.errors import ConfigError, nearest
+from envs.backends import check_rendering
 from envs.pretraining_frames import POSE_TASKS, collect_domain
 from envs.pretraining_gym import GymDomain
-from envs.renderer import check_rendering
 
 
 @dataclass(frozen=True)

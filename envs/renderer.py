@@ -21,24 +21,12 @@ import numpy as np
 import torch  # noqa: F401
 
 from common.errors import ConfigError, DependencyError
+from envs.backends import INSTALL
 
 if TYPE_CHECKING:
     import mujoco
 
 FAST_SHADOW_SIZE = 512
-_HINT = (
-    "Install Mesa's software renderer (Debian, Ubuntu: apt-get install libegl1 libgl1 libgl1-mesa-dri) and "
-    "set MUJOCO_GL=egl; with a display, MUJOCO_GL=glfw also works."
-)
-_PROBE = """
-<mujoco>
-  <worldbody>
-    <light pos="0 0 3"/>
-    <geom type="sphere" size="1" rgba="1 1 1 1"/>
-    <camera name="probe" pos="0 0 3"/>
-  </worldbody>
-</mujoco>
-"""
 _open_renderers: weakref.WeakSet[Renderer] = weakref.WeakSet()
 
 
@@ -50,7 +38,9 @@ def explain_missing_opengl(*others: type[Exception]) -> Iterator[None]:
         yield
     except failures as error:
         reason = " ".join(str(error).split())
-        raise DependencyError(f"OpenGL rendering does not work on this machine ({reason}).", _HINT) from error
+        raise DependencyError(
+            f"OpenGL rendering does not work on this machine ({reason}).", INSTALL
+        ) from error
 
 
 def load_mujoco() -> ModuleType:
@@ -63,26 +53,6 @@ def load_mujoco() -> ModuleType:
         import mujoco
         import mujoco.rendering.classic.gl_context  # its import is where a missing libEGL shows
     return mujoco
-
-
-def check_rendering() -> None:
-    """Draw one small picture, so that a machine that cannot render says so before any work is done.
-
-    Raises:
-        DependencyError: MuJoCo or OpenGL cannot be loaded, or the picture stays black.
-    """
-    mujoco = load_mujoco()
-    model = mujoco.MjModel.from_xml_string(_PROBE)
-    data = mujoco.MjData(model)
-    mujoco.mj_forward(model, data)
-    renderer = Renderer(model, 16, 16)
-    try:
-        with explain_missing_opengl(mujoco.FatalError):
-            picture = renderer.render(data)
-    finally:
-        renderer.close()
-    if not picture.any():
-        raise DependencyError("OpenGL rendering does not work on this machine (pictures stay black).", _HINT)
 
 
 class Renderer:

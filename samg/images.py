@@ -60,7 +60,8 @@ def read_rgb(path: str | os.PathLike[str], what: str, expect_grey: bool = False)
                 image.load()
                 return _to_rgb(image, f"{what} {path}", expect_grey), found
     except UnidentifiedImageError as error:
-        raise InputError(f"{what} {path} is not an image.", "Give a PNG or JPEG file.") from error
+        problem = "is not an image" if found.stat().st_size else "is an empty file"
+        raise InputError(f"{what} {path} {problem}.", "Give a PNG or JPEG file.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{what} {path} is far too large ({error}).", _CURE) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:

@@ -54,6 +54,7 @@ class Reference:
         masked_image: str | os.PathLike[str],
         extra_points_list: Any = (),
         extra_masked_images_list: Iterable[str | os.PathLike[str]] | None = (),
+        image_size: int | None = None,
     ) -> Reference:
         """Read and check a reference.
 
@@ -62,6 +63,7 @@ class Reference:
             masked_image: the target as a cut-out on black or as a binary mask.
             extra_points_list: (x, y) pairs, or their numbers in one flat list, array, tensor or text.
             extra_masked_images_list: masks of parts, in the same form as ``masked_image``.
+            image_size: side in pixels at which the environment renders; None: any square will do.
 
         Raises:
             InputError: a file is missing, damaged or of another size; a mask is empty or covers everything;
@@ -71,6 +73,8 @@ class Reference:
         if isinstance(parts, str | os.PathLike):
             parts = (parts,)
         image, image_path = read_rgb(original_image, "reference image")
+        if image_size is not None:  # before the points, which a smaller image would not hold
+            _check_resolution(image, image_path.name, image_size)
         files = [read_rgb(path, "mask image", expect_grey=True) for path in (masked_image, *parts)]
         for pixels, path in files:
             if pixels.shape != image.shape:
@@ -130,10 +134,12 @@ class Reference:
                 f"The reference image is {_size(image)} pixels, but observations are square.",
                 "Render the reference with the environment's own camera and image size.",
             )
-        for x, y in points:
+        for number, (x, y) in enumerate(points):
             if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
                 raise InputError(
-                    f"Point ({x:g}, {y:g}) lies outside the {_size(image)} reference image.", _POINTS_CURE
+                    f"Point {number} of extra_points_list, ({x:g}, {y:g}), lies outside the {_size(image)} "
+                    "reference image.",
+                    _POINTS_CURE,
                 )
             if not mask[round(float(y)), round(float(x))]:
                 logger.warning("point (%g, %g) does not lie on the reference mask", x, y)
@@ -147,12 +153,7 @@ class Reference:
 
     def check_resolution(self, image_size: int) -> None:
         """Raise ``InputError`` unless the image has the resolution at which the environment renders."""
-        if self.size != image_size:
-            raise InputError(
-                f"The reference image is {_size(self.image)} pixels, but the environment renders "
-                f"{image_size} x {image_size}.",
-                f"Set image_size={self.size}, or make a reference of that size with annotate.py.",
-            )
+        _check_resolution(self.image, self.sources[0] if self.sources else "", image_size)
 
     def digest(self, cutouts: bool = False) -> str:
         """Return the SHA-256 of what a masker reads of this reference, in hex."""
@@ -249,6 +250,18 @@ def _number(item: Any) -> float:
     if not math.isfinite(number):
         raise InputError(f"extra_points_list holds {item!r}, which is not finite.", _POINTS_CURE)
     return number
+
+
+def _check_resolution(image: np.ndarray, name: str, image_size: int) -> None:
+    if image.shape[:2] != (image_size, image_size):
+        cure = "make a reference of that size with annotate.py"
+        if image.shape[0] == image.shape[1]:
+            cure = f"set image_size={image.shape[0]}, or {cure}"
+        raise InputError(
+            f"The reference image {name} is {_size(image)} pixels, but the environment renders "
+            f"{image_size} x {image_size}.".replace("  ", " "),
+            f"{cure[0].upper()}{cure[1:]}.",
+        )
 
 
 def _check_mask(mask: np.ndarray, name: str) -> None:

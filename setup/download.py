@@ -3,6 +3,7 @@
     python setup/download.py dmcgb                       # colours and clips of DMC-GB, about 80 MB
     python setup/download.py dmcgb --only color          # colours alone, 90 kB
     python setup/download.py dmcgb --dir /data/dmcgb     # then: export SAMG_DATA=/data/dmcgb
+    python setup/download.py dmcgb --archive dmcgb.zip   # without a network
     python setup/download.py paper                       # EfficientViT-SAM L1 and DINOv2 ViT-B/14
     python setup/download.py fast                        # EfficientViT-SAM L0 and DINOv2 ViT-S/14
 
@@ -36,7 +37,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="some parts, separated by commas: color,video_easy,video_hard (default: all)",
         default="color,video_easy,video_hard",
     )
-    dmcgb.add_argument("--base-url", help="folder on a mirror that holds color_easy.pt and the rest")
+    source = dmcgb.add_mutually_exclusive_group()
+    source.add_argument("--base-url", help="folder on a mirror that holds color_easy.pt and the rest")
+    source.add_argument("--archive", help="no network: a .zip or .tar of DMC-GB's repository or data folder")
     commands.add_parser("paper", help="released weights of EfficientViT-SAM L1 and DINOv2 ViT-B/14")
     commands.add_parser("fast", help="released weights of EfficientViT-SAM L0 and DINOv2 ViT-S/14")
     return parser.parse_args(arguments)
@@ -44,13 +47,17 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def download_dmcgb(options: argparse.Namespace) -> None:
     """Fetch the benchmark's data and say where they are."""
+    from envs.archive import unpack_dmcgb
     from envs.data import DATA_VARIABLE, data_directory
     from envs.download import fetch_dmcgb
 
     directory = data_directory(resolve(options.dir) if options.dir else None)
     parts = [part.strip().replace("-", "_") for part in options.only.split(",") if part.strip()]
-    fetched = fetch_dmcgb(directory, parts, options.base_url, report=print)
-    print(f"{fetched} files downloaded; {directory} is complete for: {', '.join(parts)}.")
+    if options.archive:
+        fetched, how = unpack_dmcgb(options.archive, directory, parts), "unpacked"
+    else:
+        fetched, how = fetch_dmcgb(directory, parts, options.base_url, report=print), "downloaded"
+    print(f"{fetched} files {how}; {directory} is complete for: {', '.join(parts)}.")
     if data_directory() != directory:
         print(f"To use them: export {DATA_VARIABLE}={directory}")
 

@@ -1,13 +1,10 @@
 """Downloads against a server on this machine: whole, altered, cut, absent, and no server at all."""
 
-import contextlib
 import hashlib
 import importlib.util
 import json
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -16,6 +13,7 @@ from common.paths import PROJECT_ROOT
 from envs import download
 from envs.data import DATA_VARIABLE, MANIFEST
 from envs.download import fetch_dmcgb
+from tests.support.file_server import serve
 
 FILES = {
     "color_easy.pt": b"easy colours" * 40,
@@ -45,119 +43,95 @@ def manifest(tmp_path, monkeypatch):
     return path
 
 
-@contextlib.contextmanager
-def serve(behaviour):
-    """Serve FILES; ``behaviour`` maps a path to a list of what its requests meet, "good" when used up."""
-    seen = []
-    pending = {name: list(steps) for name, steps in behaviour.items()}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            name = self.path.removeprefix("/data/")
-            seen.append(name)
-            steps = pending.get(name, [])
-            step = steps.pop(0) if steps else "good"
-            content = FILES[name]
-            if isinstance(step, int):
-                self.send_error(step)
-                return
-            if step == "altered":
-                content = content[:-1] + b"!"
-            if step == "longer":
-                content += b"tail"
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content[: len(content) // 2] if step == "cut" else content)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/data", seen
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 def files_in(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def test_everything_arrives_whole_and_nothing_is_fetched_twice(tmp_path):
     target, lines = tmp_path / "data", []
-    with serve({}) as (url, seen):
-        assert fetch_dmcgb(target, base_url=url + "/", report=lines.append) == 4
+    with serve(FILES) as served:
+        assert fetch_dmcgb(target, base_url=served.url + "/", report=lines.append) == 4
         assert {name: (target / name).read_bytes() for name in FILES} == FILES
         assert files_in(target) == sorted(FILES)
-        assert len(seen) == 4 == len(lines)
-        assert fetch_dmcgb(target, base_url=url) == 0
+        assert len(served.seen) == 4 == len(lines)
+        assert fetch_dmcgb(target, base_url=served.url) == 0
         (target / "color_easy.pt").write_bytes(b"spoilt")
-        assert fetch_dmcgb(target, base_url=url) == 1
-        assert len(seen) == 5 and (target / "color_easy.pt").read_bytes() == FILES["color_easy.pt"]
+        assert fetch_dmcgb(target, base_url=served.url) == 1
+        assert len(served.seen) == 5 and (target / "color_easy.pt").read_bytes() == FILES["color_easy.pt"]
 
 
 def test_parts_can_be_chosen(tmp_path):
-    with serve({}) as (url, _):
-        assert fetch_dmcgb(tmp_path / "data", ["color"], url) == 2
+    with serve(FILES) as served:
+        assert fetch_dmcgb(tmp_path / "data", ["color"], served.url) == 2
         assert files_in(tmp_path / "data") == ["color_easy.pt", "color_hard.pt"]
     for wrong in (["colour"], []):
         with pytest.raises(ConfigError):
-            fetch_dmcgb(tmp_path / "data", wrong, url)
+            fetch_dmcgb(tmp_path / "data", wrong, served.url)
 
 
+@pytest.mark.reliability("19", "a file that was altered on its way is never kept; what is complete stays")
 @pytest.mark.parametrize("name", ["color_hard.pt", "video_hard/video0.mp4"], ids=["sha256", "git blob"])
-@pytest.mark.parametrize("fault", ["altered", "longer"])
+@pytest.mark.parametrize("fault", ["altered", "longer", "short"])
 def test_an_altered_file_is_never_kept(name, fault, tmp_path):
     with (
-        serve({name: [fault]}) as (url, _),
+        serve(FILES, {name: [fault]}) as served,
         pytest.raises(InputError, match="not the published file") as caught,
     ):
-        fetch_dmcgb(tmp_path / "data", base_url=url)
+        fetch_dmcgb(tmp_path / "data", base_url=served.url)
     assert name in caught.value.message
     kept = files_in(tmp_path / "data")
     assert name not in kept and not any(".stage" in file for file in kept)
     assert "color_easy.pt" in kept, "what was complete is lost"
 
 
+@pytest.mark.reliability("19", "redirects are followed")
+def test_redirects(tmp_path):
+    with serve(FILES, {name: ["redirect"] for name in FILES}) as served:
+        assert fetch_dmcgb(tmp_path / "data", base_url=served.url) == 4
+    assert {name: (tmp_path / "data" / name).read_bytes() for name in FILES} == FILES
+
+
+@pytest.mark.reliability("19", "a connection that is cut once is tried again")
 def test_a_connection_that_is_cut_once_is_tried_again(tmp_path):
-    with serve({"video_easy/video0.mp4": ["cut"], "color_easy.pt": [503]}) as (url, seen):
-        assert fetch_dmcgb(tmp_path / "data", base_url=url) == 4
-    assert seen.count("video_easy/video0.mp4") == 2 == seen.count("color_easy.pt")
+    with serve(FILES, {"video_easy/video0.mp4": ["cut"], "color_easy.pt": [503]}) as served:
+        assert fetch_dmcgb(tmp_path / "data", base_url=served.url) == 4
+    assert served.seen.count("video_easy/video0.mp4") == 2 == served.seen.count("color_easy.pt")
 
 
-@pytest.mark.parametrize("fault", ["cut", 500])
-def test_a_connection_that_is_always_cut_is_an_error(fault, tmp_path):
-    with serve({"video_easy/video0.mp4": [fault] * 9}) as (url, seen):
+@pytest.mark.reliability(
+    "19", "a connection that is always cut is an error; the same command goes on where it stopped"
+)
+@pytest.mark.parametrize("fault", ["cut", "stall", "loop", 500])
+def test_a_connection_that_is_always_cut_is_an_error(fault, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "_TIMEOUT", 0.3)
+    with serve(FILES, {"video_easy/video0.mp4": [fault] * 9}) as served:
         with pytest.raises(InputError, match=r"video_easy/video0\.mp4 cannot be downloaded") as caught:
-            fetch_dmcgb(tmp_path / "data", base_url=url)
-        assert seen.count("video_easy/video0.mp4") == 3
+            fetch_dmcgb(tmp_path / "data", base_url=served.url)
+        assert fault == "loop" or served.seen.count("video_easy/video0.mp4") == 3
         assert "same command again" in caught.value.hint
         assert files_in(tmp_path / "data") == ["color_easy.pt", "color_hard.pt"]
         (tmp_path / "data" / "video_easy" / ".stage-dead.mp4").write_bytes(b"left by a killed download")
-    with serve({}) as (url, seen):
-        assert fetch_dmcgb(tmp_path / "data", base_url=url) == 2
-        assert "color_easy.pt" not in seen
+    with serve(FILES) as served:
+        assert fetch_dmcgb(tmp_path / "data", base_url=served.url) == 2
+        assert "color_easy.pt" not in served.seen
     assert files_in(tmp_path / "data") == sorted(FILES)
 
 
+@pytest.mark.reliability("19", "404 is an error at once")
 def test_an_absent_file_is_not_asked_for_again(tmp_path):
-    with serve({"color_easy.pt": [404] * 9}) as (url, seen):
+    with serve(FILES, {"color_easy.pt": [404] * 9}) as served:
         with pytest.raises(InputError, match="HTTP 404"):
-            fetch_dmcgb(tmp_path / "data", base_url=url)
-        assert seen == ["color_easy.pt"]
+            fetch_dmcgb(tmp_path / "data", base_url=served.url)
+        assert served.seen == ["color_easy.pt"]
     assert files_in(tmp_path / "data") == []
 
 
+@pytest.mark.reliability("19", "without a network one error names the cures")
 def test_without_a_network_one_error_names_the_cures(tmp_path):
-    with serve({}) as (url, _):
+    with serve(FILES) as served:
         pass  # the server is gone now
     with pytest.raises(InputError, match="cannot be downloaded") as caught:
-        fetch_dmcgb(tmp_path / "data", base_url=url)
+        fetch_dmcgb(tmp_path / "data", base_url=served.url)
     for cure in ("--base-url", "SAMG_DATA", "--background-source procedural"):
         assert cure in caught.value.hint
     assert caught.value.exit_code == 3
@@ -165,8 +139,8 @@ def test_without_a_network_one_error_names_the_cures(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "data").write_text("a file, not a folder")
-    with serve({}) as (url, _), pytest.raises(ResourceError, match="cannot be written"):
-        fetch_dmcgb(tmp_path / "data", base_url=url)
+    with serve(FILES) as served, pytest.raises(ResourceError, match="cannot be written"):
+        fetch_dmcgb(tmp_path / "data", base_url=served.url)
 
 
 def test_the_address_is_the_pinned_commit_unless_told_otherwise(monkeypatch):
@@ -186,13 +160,13 @@ def load_script():
 
 def test_the_command_downloads_and_says_how_to_use_the_folder(tmp_path, capsys, monkeypatch):
     script, target = load_script(), tmp_path / "data"
-    with serve({}) as (url, _):
-        script.main(["dmcgb", "--dir", str(target), "--only", "color,video-easy", "--base-url", url])
+    with serve(FILES) as served:
+        script.main(["dmcgb", "--dir", str(target), "--only", "color,video-easy", "--base-url", served.url])
     said = capsys.readouterr().out
     assert "3 files downloaded" in said and f"export SAMG_DATA={target}" in said
     monkeypatch.setenv(DATA_VARIABLE, str(target))
-    with serve({}) as (url, _):
-        script.main(["dmcgb", "--only", "color", "--base-url", url])
+    with serve(FILES) as served:
+        script.main(["dmcgb", "--only", "color", "--base-url", served.url])
     said = capsys.readouterr().out
     assert "0 files downloaded" in said and "export" not in said
 

@@ -111,6 +111,7 @@ def bad_image(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.reliability("24", "train.py answers bad input with two lines and the documented exit code")
 @pytest.mark.parametrize(
     ("overrides", "code", "words"),
     [

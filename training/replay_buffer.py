@@ -24,6 +24,7 @@ from common.errors import ConfigError, SnapshotError
 from common.files import move_aside, sweep_stages
 from common.seeding import counter_rng
 from training.episodes import DAMAGE, Episode, OpenEpisode, length_of
+from training.memory import replay_rows
 from training.replay_cache import OpenFrames, RamFrames
 
 log = logging.getLogger(__name__)
@@ -79,8 +80,7 @@ class ReplayBuffer:
         self.frame_shape = (channels, height, width)
         self.capacity, self.nstep, self.discount = capacity, nstep, discount
         self.frame_stack, self.seed, self.max_lost = frame_stack, seed, max_lost
-        # An episode of T transitions takes T + 1 rows: 4 % more rows serve episodes of 25 decisions or more.
-        self.rows = capacity + capacity // 25 + 8
+        self.rows = replay_rows(capacity)
         self._frames = open_frames(self.rows, channels * height * width)
         self._action = np.empty((self.rows, action_dim), np.float32)
         self._reward = np.empty(self.rows, np.float32)

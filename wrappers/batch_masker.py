@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from common.masking import ObservationMasker, apply_mask
+from wrappers.mask_faults import MaskWatch, check_soft
 
 
 class MaskMemory:
@@ -60,6 +62,10 @@ class BatchMasker:
         device: where the frames go; None for where the masker is (the CPU, if it does not say).
         keep_points: keep where the masker found the reference's points, its ``last_points``, as
             ``mask_points``, float32 (N, P, 2), (x, y); nothing where a masker has no such attribute.
+        keep_failed: folder for frames on which the masker fails; None: the system's temporary folder.
+
+    Raises:
+        MaskerError: when called and the masker raises, or returns what is no mask; it names the frame.
 
     Attributes:
         every: of how many frames of an episode one is masked, as the masker says.
@@ -72,6 +78,7 @@ class BatchMasker:
         batch_size: int | None = None,
         device: torch.device | str | None = None,
         keep_points: bool = False,
+        keep_failed: Path | None = None,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
@@ -79,6 +86,7 @@ class BatchMasker:
         self._batch_size = batch_size
         self._device = torch.device(device if device is not None else getattr(masker, "device", "cpu"))
         self.every = int(getattr(masker, "every", 1))
+        self._watch = MaskWatch(masker.info, keep_failed)
 
     def __call__(
         self,
@@ -103,7 +111,6 @@ class BatchMasker:
         mask = found["mask"]
         masked = apply_mask(torch.from_numpy(np.ascontiguousarray(frames)), torch.from_numpy(mask)).numpy()
         found["mask"] = mask if mask.dtype == np.bool_ else mask >= 0.5
-        found.setdefault("mask_empty", ~found["mask"].any(axis=(1, 2)))
         if self._keep_raw:
             found["raw_pixels"] = frames
         return masked, found
@@ -125,10 +132,10 @@ class BatchMasker:
         return {name: np.stack([memory.last[name] for memory in memories]) for name in memories[0].last}
 
     def _find(self, frames: np.ndarray, foreground: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Return ``mask``, bool or float (N, H, W), and ``mask_empty`` and ``mask_points`` where known."""
+        """Return ``mask``, bool or float (N, H, W), ``mask_empty``, and ``mask_points`` where known."""
         size = self._batch_size or max(len(frames), 1)
         parts = [
-            self._mask_batch(frames[rows], None if foreground is None else foreground[rows])
+            self._watch(self._mask_batch, frames[rows], None if foreground is None else foreground[rows])
             for rows in (slice(start, start + size) for start in range(0, max(len(frames), 1), size))
         ]
         return (
@@ -147,7 +154,11 @@ class BatchMasker:
             points = getattr(self._masker, "last_points", None) if self._keep_points else None
             found |= {} if empty is None else {"mask_empty": empty}
             found |= {} if points is None else {"mask_points": points}
-            return to_host({name: values[: len(frames)] for name, values in found.items()})
+            host = to_host({name: values[: len(frames)] for name, values in found.items()})
+        check_soft(host["mask"])
+        if empty is None:
+            host["mask_empty"] = ~(host["mask"] >= 0.5).any(axis=(1, 2))
+        return host
 
     def _to_device(self, rows: np.ndarray) -> Tensor:
         missing = (self._batch_size or len(rows)) - len(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -33,7 +34,8 @@ def MaskObservation(
         **options: ``keep_raw`` keeps the unmasked frames in ``info["raw_pixels"]``; ``batch_size`` pads every
             call to that many frames (the batch size changes the last bits of a product, so results that
             must not depend on the number of environments need one fixed size); ``device`` is where the
-            frames go (default: where the masker is).
+            frames go (default: where the masker is); ``keep_failed`` is the folder for frames on which the
+            masker fails.
 
     A masker with ``every`` = k > 1 masks the first frame of an episode and every k-th from there; the others
     get the last mask. ``get_attr("state")`` and ``set_attr("state", ...)`` of a vector then carry that mask,
@@ -53,9 +55,11 @@ class MaskSingle(gymnasium.Wrapper):
         keep_raw: bool = False,
         batch_size: int | None = None,
         device: torch.device | str | None = None,
+        keep_failed: Path | None = None,
     ) -> None:
         super().__init__(env)
-        self._masking, self._memory = BatchMasker(masker, keep_raw, batch_size, device), MaskMemory()
+        self._masking = BatchMasker(masker, keep_raw, batch_size, device, keep_failed=keep_failed)
+        self._memory = MaskMemory()
 
     @property
     def episode(self) -> int:
@@ -102,9 +106,10 @@ class MaskVector(VectorWrapper):
         keep_raw: bool = False,
         batch_size: int | None = None,
         device: torch.device | str | None = None,
+        keep_failed: Path | None = None,
     ) -> None:
         super().__init__(env)
-        self._masking = BatchMasker(masker, keep_raw, batch_size, device)
+        self._masking = BatchMasker(masker, keep_raw, batch_size, device, keep_failed=keep_failed)
         self._memories = [MaskMemory() for _ in range(self.num_envs)]
         self._last: np.ndarray | None = None
         self._last_added: dict[str, np.ndarray] = {}

@@ -8,6 +8,7 @@ from samg.weights.loading import (
     find_paper_weights,
     load_paper_networks,
     random_paper_networks,
+    verify_paper,
 )
 from samg.weights.record import WeightFile, WeightsRecord
 from samg.weights.state import load_strictly, read_state
@@ -24,4 +25,5 @@ __all__ = [
     "load_strictly",
     "random_paper_networks",
     "read_state",
+    "verify_paper",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 # The hub client's connection errors derive from its HTTP library, which changed with version 1.
 _HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
 
+logger = logging.getLogger(__name__)
 PathLike = str | os.PathLike[str]
 
 
@@ -116,8 +118,12 @@ def cached(component: str, architecture: str) -> Path | None:
 def download(components: Mapping[str, str]) -> dict[str, Path]:
     """Fetch components from the hub into its cache, resuming what was begun; nothing is fetched twice.
 
+    A file whose SHA-256 is not the hub's, in the cache or as it arrives, is set aside as ``*.bad`` and
+    fetched once more.
+
     Raises:
-        InputError: the hub cannot be reached within seconds, refuses, or ``HF_HUB_OFFLINE`` is set.
+        InputError: the hub cannot be reached within seconds, refuses, or ``HF_HUB_OFFLINE`` is set; or what
+            it sends is not what it says.
         ResourceError: the disk is full.
     """
     paths: dict[str, Path] = {}
@@ -127,7 +133,7 @@ def download(components: Mapping[str, str]) -> dict[str, Path]:
             if not constants.HF_HUB_OFFLINE:
                 # Asked once, with a short timeout: without network the download itself retries for long.
                 get_hf_file_metadata(hf_hub_url(repo, filename), timeout=_TIMEOUT)
-            paths[name] = Path(hf_hub_download(repo, filename, etag_timeout=_TIMEOUT))
+            paths[name] = _fetch(repo, filename)
         except (OSError, EntryNotFoundError, _HTTP_ERROR) as error:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise ResourceError(f"No space left for {filename} from {repo}.", "Free some.") from error
@@ -136,28 +142,59 @@ def download(components: Mapping[str, str]) -> dict[str, Path]:
     return paths
 
 
+def _fetch(repo: str, filename: str) -> Path:
+    for _ in range(2):
+        path = Path(hf_hub_download(repo, filename, etag_timeout=_TIMEOUT))
+        damage = _damage(path)
+        if damage is None:
+            return path
+        if constants.HF_HUB_OFFLINE:
+            break
+        logger.warning("%s (%s); it is kept as *.bad and fetched again", damage, path)
+        path.resolve().replace(path.resolve().with_suffix(".bad"))
+        path.unlink(missing_ok=True)  # the link to it, by which it would be found
+    raise InputError(
+        f"{filename} of {repo} is not what the hub says: {damage}.",
+        "Nothing of it is used. Try again later or on another network: a proxy may alter downloads.",
+    )
+
+
+def _damage(path: Path) -> str | None:
+    """Return how a file of the hub's cache differs from the hub's own digest, its blob's name; else None."""
+    blob = path.resolve().name
+    if not _SHA256.fullmatch(blob) or (digest := sha256_file(path)) == blob:
+        return None
+    return f"its SHA-256 is {digest[:12]}..., the hub says {blob[:12]}..."
+
+
 def _reason(error: BaseException) -> str:
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     response = getattr(error, "response", None)
     if response is not None:
         return f"the hub answered {response.status_code}"
+    if "Consistency check" in str(error):
+        return "what came has another size than the hub says"
     return "the hub cannot be reached"
 
 
 def find_files(
-    weights: PathLike | Sequence[PathLike] | None, components: Mapping[str, str]
+    weights: PathLike | Sequence[PathLike] | None, components: Mapping[str, str], fetch: bool = True
 ) -> dict[str, Path]:
     """Return the file of each component (``sam``, ``dino`` -> architecture).
 
-    Looked for in this order: what the user named, the checkpoints folder, the hub's cache, the hub.
+    Looked for in this order: what the user named, the checkpoints folder, the hub's cache and, with
+    ``fetch``, the hub.
     """
     found = _named_by_user(weights, components) if weights else {}
     for name, kind in components.items():
         path = found.get(name) or _in_folder(CHECKPOINTS, name, kind) or cached(name, kind)
         if path:
             found[name] = path
-    return found | download({name: kind for name, kind in components.items() if name not in found})
+    missing = {name: kind for name, kind in components.items() if name not in found}
+    if missing and not fetch:
+        raise missing_weights(missing, "nothing was fetched")
+    return found | download(missing)
 
 
 def _release(component: str, filename: str) -> str:
@@ -173,21 +210,20 @@ def describe_file(path: Path, component: str, architecture: str) -> WeightFile:
     Raises:
         InputError: the digest differs.
     """
-    digest = sha256_file(path)
     repo, filename = hub_location(component, architecture)
     from_hub = cached(component, architecture) == path
-    blob = path.resolve().name
-    if from_hub and _SHA256.fullmatch(blob) and blob != digest:
+    if from_hub and (damage := _damage(path)) is not None:
         raise InputError(
-            f"Weights {path} are damaged: their SHA-256 is {digest[:12]}..., the hub says {blob[:12]}....",
-            f"Delete {path.resolve()} and run `python setup/download.py {download_command({component: architecture})}`.",
+            f"Weights {path} are damaged: {damage}.",
+            f"Run `python setup/download.py {download_command({component: architecture})}`: it sets the file aside "
+            "and fetches it again.",
         )
     prefix = "efficientvit_sam" if component == "sam" else "dinov2"
     return WeightFile(
         component=component,
         architecture=f"{prefix}_{architecture}",
         filename=filename if from_hub else path.name,
-        sha256=digest,
+        sha256=sha256_file(path),
         source="hub" if from_hub else "local",
         repo=repo if from_hub else None,
         revision=path.parent.name if from_hub else None,

@@ -58,6 +58,22 @@ def find_paper_weights(
     return hub.find_files(weights, _components(encoders, sam, dino))
 
 
+def verify_paper(
+    weights: PathLike | Sequence[PathLike] | None = None,
+    encoders: Sequence[str] = ENCODERS,
+    sam: str = "l1",
+    dino: str = "vitb14",
+) -> dict[Path, WeightFile]:
+    """Return path -> record of the weights that are on this machine; the network is not asked.
+
+    Raises:
+        InputError: a file is missing, or one of the hub's cache has another digest than the hub's.
+    """
+    components = _components(encoders, sam, dino)
+    paths = hub.find_files(weights, components, fetch=False)
+    return {paths[name]: hub.describe_file(paths[name], name, kind) for name, kind in components.items()}
+
+
 def download_weights(variant: str) -> dict[Path, WeightFile]:
     """Fetch a variant's released weights into the hub's cache, verify them, return path -> its record."""
     components = _components(ENCODERS, **RELEASED[variant])

@@ -63,6 +63,7 @@ class Trap:
         return open, (str(self.path), "w")
 
 
+@pytest.mark.reliability("18", "a colour file that would run code is refused and not run")
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 def test_a_pt_file_runs_no_code(tmp_path, zipped):
     sprung = tmp_path / "sprung"
@@ -72,6 +73,7 @@ def test_a_pt_file_runs_no_code(tmp_path, zipped):
     assert not sprung.exists()
 
 
+@pytest.mark.reliability("18", "a truncated colour file is refused")
 def test_a_truncated_pt_file_is_an_error(tmp_path):
     path = tmp_path / "color_hard.pt"
     torch.save(entries(), path)

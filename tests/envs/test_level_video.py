@@ -165,6 +165,7 @@ def test_clips_follow_the_episode_and_frames_the_agent_step(stage):
             assert (shown == 50 * ((episode + 1) % 3) + step % 4).all()
 
 
+@pytest.mark.reliability("20", "a clip of one frame is refused, one of two repeats")
 def test_a_clip_of_one_frame_is_no_video_and_two_repeat(stage, tmp_path):
     still = flat_video(tmp_path / "video0.mp4", [(200, 40, 40)])
     with pytest.raises(InputError, match=r"video0.mp4 \(fewer than 2 frames"):
@@ -206,6 +207,7 @@ def test_decoded_clips_are_kept_and_shared(tmp_path, monkeypatch):
     assert VideoFiles([path], 64, tmp_path / "cache")._cached(path) != bank._cached(path)
 
 
+@pytest.mark.reliability("20", "a damaged cache of decoded clips is made again")
 def test_a_damaged_cache_is_made_again(tmp_path):
     path = flat_video(tmp_path / "video0.mp4", [(10, 20, 30)] * 3)
     bank = VideoFiles([path], 84, tmp_path / "cache")
@@ -223,6 +225,9 @@ def test_without_a_writable_cache_few_clips_stay_in_memory(tmp_path):
     assert len(bank._open) <= 2
 
 
+@pytest.mark.reliability(
+    "20", "empty, truncated, small and foreign clips are all named at once, before any episode"
+)
 def test_all_bad_clips_are_named_at_once_before_any_episode(tmp_path, monkeypatch):
     folder = tmp_path / "video_hard"
     good = flat_video(folder / "video0.mp4", [(1, 2, 3)] * 5)

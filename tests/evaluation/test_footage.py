@@ -53,6 +53,7 @@ def test_other_sizes_are_cropped_to_their_middle_and_resized_with_a_notice(tmp_p
     assert (grey == 7).all()
 
 
+@pytest.mark.reliability("16", "all unreadable images of a folder are named at once")
 def test_all_unreadable_images_are_named_at_once(tmp_path):
     save(tmp_path, "whole.png", FRAME)
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:500])
@@ -89,6 +90,7 @@ def test_a_video_is_read_frame_by_frame(tmp_path, caplog):
     assert len(list(footage.frames(3))) == 3
 
 
+@pytest.mark.reliability("20", "a user's video that is missing or does not decode is named")
 def test_videos_that_are_none_are_refused(tmp_path):
     (tmp_path / "v.mp4").write_text("no video")
     with pytest.raises(InputError, match="does not decode"):

@@ -42,6 +42,7 @@ def test_loads_image_masks_and_points(files):
     assert found.cutouts.shape == (2, 60, 60, 3)
 
 
+@pytest.mark.reliability("10", "grey, RGBA, palette, CMYK and 16-bit files are converted, with a notice")
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "LA", "I;16", "CMYK"])
 def test_modes_of_a_mask_file(files, mode, caplog):
     _, mask = scene(size=60)
@@ -66,6 +67,7 @@ def test_transparent_cut_out_is_black_outside(files):
     assert np.array_equal(load(files, "alpha.png").mask, mask)
 
 
+@pytest.mark.reliability("14", "JPEG masks and cut-outs are split at fixed, documented thresholds")
 def test_jpeg_cut_out_and_jpeg_mask(files):
     image, mask = scene(size=60)
     save(files / "cutout.jpg", image * mask[..., None], quality=95)
@@ -95,6 +97,7 @@ def test_missing_jpg_opens_its_png_sibling(files, caplog):
     assert found.sources == ("image.png", "cutout.png")
 
 
+@pytest.mark.reliability("14", "a cut-out with a dark JPEG halo is a warning")
 def test_dark_halo_is_reported(files, caplog):
     image, mask = scene(size=60)
     cutout = image * mask[..., None]
@@ -117,12 +120,14 @@ def assert_says(error, *words):
         assert word in str(error.value)
 
 
+@pytest.mark.reliability("16", "a missing file is named")
 def test_missing_file(files):
     with pytest.raises(InputError) as error:
         load(files, "nowhere.png")
     assert_says(error, "mask image", "nowhere.png", "does not exist")
 
 
+@pytest.mark.reliability("16", "a truncated PNG or JPEG is refused")
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_truncated_file(files, suffix):
     image, _ = scene(size=60)
@@ -134,6 +139,7 @@ def test_truncated_file(files, suffix):
     assert_says(error, f"part.{suffix}", "damaged")
 
 
+@pytest.mark.reliability("16", "a file that is no image is refused")
 def test_not_an_image(files):
     (files / "text.png").write_text("no pixels here")
     with pytest.raises(InputError) as error:
@@ -141,12 +147,14 @@ def test_not_an_image(files):
     assert_says(error, "text.png", "is not an image")
 
 
+@pytest.mark.reliability("16", "a folder in a file's place is refused")
 def test_a_folder(files):
     with pytest.raises(InputError) as error:
         load(files, ".")
     assert_says(error, "not a file")
 
 
+@pytest.mark.reliability("11", "a mask of another size than its image: both are named, nothing is resized")
 def test_mask_of_another_size(files):
     save(files / "small.png", np.full((30, 60), 255, np.uint8))
     with pytest.raises(InputError) as error:
@@ -154,6 +162,7 @@ def test_mask_of_another_size(files):
     assert_says(error, "small.png", "60 x 30", "60 x 60")
 
 
+@pytest.mark.reliability("12", "a mask that selects nothing is refused")
 def test_empty_mask(files):
     save(files / "black.png", np.zeros((60, 60), np.uint8))
     with pytest.raises(InputError) as error:
@@ -161,6 +170,7 @@ def test_empty_mask(files):
     assert_says(error, "black.png", "empty")
 
 
+@pytest.mark.reliability("13", "a mask that covers more than 95 % of the image is refused")
 def test_mask_that_covers_everything(files):
     white = np.full((60, 60), 255, np.uint8)
     white[0, :60] = 0
@@ -170,6 +180,7 @@ def test_mask_that_covers_everything(files):
     assert_says(error, "white.png", "98%")
 
 
+@pytest.mark.reliability("10", "a reference that is not square is refused")
 def test_not_square(files):
     save(files / "image.png", np.zeros((40, 60, 3), np.uint8))
     save(files / "wide.png", np.pad(np.full((10, 10), 255, np.uint8), ((0, 30), (0, 50))))
@@ -178,6 +189,7 @@ def test_not_square(files):
     assert_says(error, "60 x 40", "square")
 
 
+@pytest.mark.reliability("15", "points outside, negative, not finite, no numbers or no pairs are refused")
 @pytest.mark.parametrize(
     ("points", "words"),
     [
@@ -227,6 +239,9 @@ def test_a_point_beside_the_mask_is_reported(files, caplog):
     assert "(2, 3) does not lie on the reference mask" in caplog.text
 
 
+@pytest.mark.reliability(
+    "10", "a reference of another size than the observations: both sizes and the file are named"
+)
 def test_resolution_of_the_environment(files):
     found = load(files)
     found.check_resolution(60)
@@ -235,6 +250,7 @@ def test_resolution_of_the_environment(files):
     assert_says(error, "60 x 60", "84 x 84", "image_size=60")
 
 
+@pytest.mark.reliability("16", "a saved reference comes back, and one with a missing file is refused")
 def test_saved_and_restored(files, tmp_path):
     found = load(
         files, "cutout.png", extra_points_list=[25.5, 30], extra_masked_images_list=[files / "mask.png"]

@@ -44,6 +44,7 @@ def recorded(text: str) -> Callable[[Path], object]:
     return make
 
 
+@pytest.mark.reliability("18", "every way in which tiny weights can be wrong is one clear error")
 @pytest.mark.parametrize(
     ("make", "said"),
     [

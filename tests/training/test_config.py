@@ -49,6 +49,7 @@ def test_task_values_win_over_defaults_and_the_command_line_over_both():
     assert compose_config(["batch_size=32"]).batch_size == 32
 
 
+@pytest.mark.reliability("24", "a mistyped key or choice names the nearest")
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -69,6 +70,7 @@ def test_bad_override_is_refused_and_the_cure_named(override, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.reliability("24", "an impossible value says what is possible")
 @pytest.mark.parametrize(
     "override",
     [
@@ -146,6 +148,10 @@ def test_never_is_a_possible_period():
     validate(compose_config(["eval_every_frames=0", "snapshot_every_frames=0", "masker=none"]))
 
 
+@pytest.mark.reliability(
+    "24",
+    "another configuration in a run's folder: the changed keys are named; the length of the run may change",
+)
 def test_another_experiment_in_the_same_folder_is_refused(tmp_path):
     save_config(compose_config(["masker=none"]), tmp_path)
     (tmp_path / "snapshots" / "step_0000000001").mkdir(parents=True)
