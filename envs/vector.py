@@ -171,6 +171,7 @@ def run_worker(
     # saves; the workers end when it closes their pipes, or when it is gone.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM tells all processes of a job that its time ends
     # Mesa's software renderer would start a thread per core in every worker, which costs a third more CPU.
     os.environ.setdefault("LP_NUM_THREADS", "0")
     try:

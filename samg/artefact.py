@@ -96,8 +96,13 @@ def read_record(directory: Path) -> dict[str, Any]:
     return record
 
 
-def load_samg_masker(directory: Path, device: str | torch.device, weights: Weights) -> SamGMasker:
-    """Read a saved masker and load its networks; see ``SamGMasker.load``."""
+def load_samg_masker(
+    directory: Path,
+    device: str | torch.device,
+    weights: Weights = None,
+    loaded: LoadedNetworks | None = None,
+) -> SamGMasker:
+    """Read a saved masker and load its networks, unless they are ``loaded``; see ``SamGMasker.load``."""
     record = read_record(directory)
     if record.get("name") != "samg":
         raise InputError(
@@ -116,7 +121,8 @@ def load_samg_masker(directory: Path, device: str | torch.device, weights: Weigh
     target = resolve_device(str(device))
     tensors = _read_tensors(directory / _TENSORS, target)
 
-    loaded = load_networks(variant, target, plain_weights(weights) or path, options.encoders, settings)
+    if loaded is None:
+        loaded = load_networks(variant, target, plain_weights(weights) or path, options.encoders, settings)
     _check_weights(loaded, digest, directory)
     prefix = "targets."
     targets = {name: tensors[prefix + name] for name in options.select_encoders(loaded.networks.encoders)}
