@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -56,6 +57,9 @@ def run_job(train: Callable[[], None], cfg: DictConfig, run_dir: Path) -> None:
         used = cfg.resume == "never" and read_status(run_dir) is not None
         with contextlib.nullcontext() if used else recorded(run_dir):
             _choose_gpu(cfg)
+            # joblib's workers name their own method to their children, who do not know it.
+            if multiprocessing.get_start_method(allow_none=True) == "loky":
+                multiprocessing.set_start_method("spawn", force=True)
             train()
 
     if in_sweep():

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def derived_settings(sweep: Sweep, needs: Sequence[Needs], pack: int, given: Seq
     if sweep.launcher == "local":
         settings["n_jobs"] = _side_by_side(run, pack, len(needs))
     elif sweep.launcher == "slurm":
-        partition = _partition(sweep.launcher_config.get("partition"))
+        partition = check_partition(sweep.launcher_config.get("partition"))
         settings = {
             "cpus_per_task": run.cpus * pack,
             "mem_gb": gibibytes(run.memory) * pack,
@@ -82,8 +82,18 @@ def derived_settings(sweep: Sweep, needs: Sequence[Needs], pack: int, given: Seq
             "ray.remote.num_cpus": run.cpus,
             "ray.remote.num_gpus": round(1 / pack, 3) if run.gpu and _gpus() else None,
         }
+    return not_given(settings, given, "+" if sweep.launcher == "ray" else "")
+
+
+def not_given(settings: Mapping[str, Any], given: Sequence[str], plus: str = "") -> list[str]:
+    """Return launcher settings as overrides, without those that the command line names itself.
+
+    Args:
+        settings: name -> value; None leaves the launcher's own.
+        given: the command line's overrides.
+        plus: put before names that are not in the launcher's schema.
+    """
     names = {text.split("=", 1)[0].lstrip("+") for text in given}
-    plus = "+" if sweep.launcher == "ray" else ""  # Ray's own names are not in the plugin's schema
     return [
         f"{plus}hydra.launcher.{key}={value}"
         for key, value in settings.items()
@@ -111,7 +121,7 @@ def _gpus() -> int:
     return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
-def _partition(name: Any) -> str:
+def check_partition(name: Any) -> str:
     """Return what SLURM says of a partition's resources (or of the default one's).
 
     Raises:

@@ -117,7 +117,7 @@ def _child(pickled: bytes) -> None:
     call(launcher, *arguments)
 
 
-def install(sweep: Sweep) -> None:
+def install(sweep: Sweep | None) -> None:
     """Let Hydra take this class where it looks for submitit's launcher; it accepts none from elsewhere."""
     SlurmLauncher.sweep = sweep
     Plugins.instance().class_name_to_class[f"{_STOCK.__module__}.{_STOCK.__name__}"] = SlurmLauncher
