@@ -3,7 +3,7 @@
 VENV := .venv/bin/python
 export MUJOCO_GL ?= egl
 
-.PHONY: help setup train test test-all check format lint types pins bench clean
+.PHONY: help setup train test test-all test-cluster check format lint types pins bench clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,10 +23,13 @@ train: setup ## train a small masked agent, evaluate it, show a table and a pict
 	@echo "  $(VENV) train.py task=walker_walk masker=tiny"
 
 test: setup ## run the tests (at most 10 minutes on 2 cores)
-	$(VENV) -m pytest -n 2 --dist loadfile -m "not slow and not crash and not gpu" tests
+	$(VENV) -m pytest -n 2 --dist loadfile -m "not slow and not crash and not gpu and not cluster" tests
 
 test-all: setup ## run every test: also those that kill processes, take long or learn
-	$(VENV) -m pytest -n 2 --dist loadfile tests
+	$(VENV) -m pytest -n 2 --dist loadfile -m "not cluster" tests
+
+test-cluster: setup ## sweeps with real launchers: joblib, and a SLURM of one node (needs root and apt; else skipped)
+	$(VENV) -m pytest -n 0 -rs -m cluster --timeout 1800 tests/cluster
 
 check: setup lint types test ## ruff, mypy and the tests
 

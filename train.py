@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from common.errors import run_script
 from common.stopping import StopSignal, run_stoppable
 
 # Every environment process imports this file again: what is slow to import is imported where it is used.
@@ -31,12 +30,17 @@ def main(cfg: DictConfig) -> None:
     python train.py task=cup_catch masker=groundtruth seed=1 num_train_frames=500000
 
     Most used: task, masker (paper | fast | tiny | none | groundtruth), seed, num_train_frames, num_envs,
-    device, resume, save_video, use_wandb, hydra.run.dir; all keys and their meaning stand in cfgs/config.yaml. The
-    run directory gets config.yaml, masker/, snapshots/, replay/, tables; locoeval.py evaluates other levels.
+    device, resume, save_video, hydra.run.dir; all keys and their meaning stand in cfgs/config.yaml. The run
+    directory gets config.yaml, masker/, snapshots/, replay/, tables; locoeval.py evaluates other levels.
+
+    Many runs: --multirun task=walker_walk,cup_catch seed=0,1,2 +launcher=local|slurm|ray, or +suite=samg8;
+    sweep.py plans, watches and evaluates them (docs/cluster.md).
     """
+    from training.sweeps.job import run_job
+
     run_dir = Path(hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
     command = shlex.join(["python", *sys.argv])
-    run_script(lambda: run_stoppable(lambda stop: train(cfg, run_dir, stop), command), debug=cfg.debug)
+    run_job(lambda: run_stoppable(lambda stop: train(cfg, run_dir, stop), command), cfg, run_dir)
 
 
 def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
@@ -89,8 +93,9 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
 
 def prepare_masker(run: RunDirectory, device: torch.device) -> Callable[[], ObservationMasker]:
     """Check settings and reference; return what loads the run's masker, or fits it the first time."""
-    from samg import Reference, build_masker, load_masker
+    from samg import Reference, build_masker, fit_once, load_masker
     from training.config import MASKERS_WITHOUT_REFERENCE
+    from training.sweeps.job import shared_folder
 
     settings, reference = run.masker_settings(run.masker_variant), None
     builder = build_masker(run.masker_variant, device, **settings)
@@ -100,20 +105,15 @@ def prepare_masker(run: RunDirectory, device: torch.device) -> Callable[[], Obse
     def make() -> ObservationMasker:
         if run.masker_dir.exists():
             return load_masker(run.masker_dir, device, settings.get("weights"), settings)
-        masker = builder.fit(reference)
+        shared = shared_folder()
+        masker = fit_once(builder, reference, shared / "maskers") if shared else builder.fit(reference)
         masker.save(run.masker_dir)
         return masker
 
     return make
 
 
-def check_command_line() -> None:
-    """Show the manual, or refuse typos before Hydra starts and complete documented switches."""
-    from training.config import prepare_command_line
-
-    sys.argv[1:] = prepare_command_line(sys.argv[1:], main.__doc__)
-
-
 if __name__ == "__main__":
-    run_script(check_command_line)
-    main()
+    from training.sweeps.front import run_command
+
+    run_command(main)

@@ -119,6 +119,11 @@ def _resource_error(error: BaseException) -> ResourceError | None:
     return None
 
 
+def describe_error(error: BaseException) -> BaseException:
+    """Return ``error`` in the form that has a message, a cure and an exit code, else as it is."""
+    return error if isinstance(error, SamgError) else _resource_error(error) or error
+
+
 def run_script(main: Callable[[], int | None], debug: bool = False) -> None:
     """Run a script's ``main``; unless it succeeds, leave the process with the documented exit code.
 

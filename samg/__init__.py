@@ -8,6 +8,7 @@ from samg.build import VARIANTS, build_masker
 from samg.masker import Explanation, SamGMasker
 from samg.options import SamgOptions
 from samg.reference import Reference
+from samg.sharing import fit_once
 
 __all__ = [
     "VARIANTS",
@@ -16,5 +17,6 @@ __all__ = [
     "SamGMasker",
     "SamgOptions",
     "build_masker",
+    "fit_once",
     "load_masker",
 ]

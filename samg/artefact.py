@@ -101,10 +101,11 @@ def read_record(directory: Path) -> dict[str, Any]:
 def load_samg_masker(
     directory: Path,
     device: str | torch.device,
-    weights: Weights,
+    weights: Weights = None,
     settings: Mapping[str, Any] | None = None,
+    loaded: LoadedNetworks | None = None,
 ) -> SamGMasker:
-    """Read a saved masker and load its networks; see ``load_masker``."""
+    """Read a saved masker and load its networks, unless they are ``loaded``; see ``load_masker``."""
     record = read_record(directory)
     if record.get("name") != "samg":
         raise InputError(
@@ -127,8 +128,9 @@ def load_samg_masker(
     target = resolve_device(str(device))
     tensors = _read_tensors(directory / _TENSORS, target)
 
-    where, chosen = plain_weights(weights) or path, numerics.moved_to(target)
-    loaded = load_networks(variant, target, where, options.encoders, own, chosen)
+    if loaded is None:
+        where, chosen = plain_weights(weights) or path, numerics.moved_to(target)
+        loaded = load_networks(variant, target, where, options.encoders, own, chosen)
     _check_weights(loaded, digest, directory)
     prefix = "targets."
     targets = {name: tensors[prefix + name] for name in options.select_encoders(loaded.networks.encoders)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from common.paths import resolve
 from samg.baselines import BASELINES, BaselineMasker
 from samg.compat import CompatRules
 from samg.fitting import fit_reference
-from samg.masker import SamGMasker, Source, Weights
+from samg.masker import METHOD, SamGMasker, Source, Weights
 from samg.networks import SamgNetworks
 from samg.numerics import NUMERICS, MaskerNumerics, TunableNetworks
 from samg.options import SamgOptions
@@ -72,6 +74,27 @@ class MaskerBuilder:
                 self._numerics,
             )
         return self._loaded
+
+    @property
+    def device(self) -> torch.device:
+        """Where the masker will run."""
+        return self._device
+
+    def identity(self, reference: Reference) -> str:
+        """Return a digest of everything that a fit to ``reference`` depends on, to the last bit.
+
+        Other than a fingerprint it tells apart devices and versions of torch, whose fits may differ a little.
+        """
+        identity = {
+            "method": METHOD,
+            "rules": self._rules.name,
+            "options": self._options.to_dict(),
+            "settings": self._settings,
+            "weights": self.load().source.digest,
+            "reference": reference.digest(self._rules.uses_cutouts),
+            "numerics": [self._device.type, torch.__version__, self._numerics.to_dict()],
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def fit(self, reference: Reference | None) -> SamGMasker:
         """Return a masker of the reference's target.

@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 
 CONFIG_DIR = PROJECT_ROOT / "cfgs"
 GROUPS = ("agent", "masker", "task")
-STUDY = "+study"  # a sweep over the settings of one question; no group of every configuration, hence the plus
+# No groups of every configuration, hence the plus: a study's settings, a set of runs, where runs go.
+STUDY, SUITE, LAUNCHER = ADDED = ("+study", "+suite", "+launcher")
 MASKERS_WITHOUT_REFERENCE = ("none", "groundtruth")
 
 # Keys of the original code and DrQ-v2 that have another name or place here.
@@ -101,7 +102,7 @@ def _group_choices(group: str) -> list[str]:
 
 def manual(text: str | None) -> str:
     """Return a docstring followed by the choices of every group, for ``--help``."""
-    choices = [f"{group}: {', '.join(_group_choices(group.lstrip('+')))}" for group in (*GROUPS, STUDY)]
+    choices = [f"{group}: {', '.join(_group_choices(group.lstrip('+')))}" for group in (*GROUPS, *ADDED)]
     return "\n".join([inspect.cleandoc(text or ""), "", *choices, "All values: python train.py --cfg job"])
 
 
@@ -122,8 +123,10 @@ def _config_names() -> list[str]:
     return sorted(path.stem for path in CONFIG_DIR.glob("*.yaml"))
 
 
-def compose_config(overrides: Iterable[str] = (), config_name: str = "config") -> DictConfig:
-    """Return the composed configuration without starting Hydra.
+def compose_config(
+    overrides: Iterable[str] = (), config_name: str = "config", with_hydra: bool = False
+) -> DictConfig:
+    """Return the composed configuration without starting Hydra; ``with_hydra`` adds Hydra's own.
 
     Raises:
         ConfigError: Hydra or OmegaConf refuse the overrides.
@@ -133,7 +136,7 @@ def compose_config(overrides: Iterable[str] = (), config_name: str = "config") -
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base=None):
-            return compose(config_name, overrides=list(overrides))
+            return compose(config_name, overrides=list(overrides), return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(
             f"The configuration cannot be composed: {_first_line(error)}", "Check it."
@@ -156,7 +159,7 @@ def _known_keys(cfg: DictConfig, prefix: str = "") -> set[str]:
     return keys
 
 
-def _split_command_line(arguments: list[str]) -> tuple[str, bool, list[str]]:
+def split_command_line(arguments: list[str]) -> tuple[str, bool, list[str]]:
     """Return (config name, multirun?, overrides) of a Hydra command line."""
     config_name, multirun, overrides = "config", False, []
     position = 0
@@ -191,8 +194,8 @@ def _check_group(override: Override) -> None:
 def _check_key(key: str, known: set[str]) -> None:
     if key in MOVED_KEYS:
         raise ConfigError(f"The key '{key}' has moved.", f"Write {MOVED_KEYS[key]}.")
-    if key == STUDY[1:]:
-        raise ConfigError("A study is added to the configuration.", f"Write {STUDY}=..., with the plus.")
+    if f"+{key}" in ADDED:
+        raise ConfigError(f"A {key} is added to the configuration.", f"Write +{key}=..., with the plus.")
     if key not in known:
         hint = f"{nearest(key, known)}All keys stand in cfgs/config.yaml, cfgs/agent and cfgs/masker."
         raise ConfigError(f"Unknown configuration key '{key}'.", hint)
@@ -208,7 +211,7 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
         ConfigError: an override cannot be parsed, names an unknown key or choice, uses a key that has moved,
             or ``use_SAM_g`` contradicts the masker.
     """
-    config_name, multirun, texts = _split_command_line(arguments)
+    config_name, multirun, texts = split_command_line(arguments)
     try:
         overrides = OverridesParser.create().parse_overrides(texts)
     except HydraException as error:
@@ -218,14 +221,14 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
     for agent in _chosen_names(chosen.get("agent")):
         if agent in _group_choices("agent"):
             known |= _known_keys(compose_config([f"agent={agent}"], config_name))
-    known |= _study_keys(chosen, config_name)
+    known |= _study_keys(chosen, config_name) | _suite_keys(chosen)
     # Values of a masker that is not the default one are known too.
     known |= {f"masker.{key}" for key in compose_config(["masker=paper"]).masker}
     for override in overrides:
         key = override.get_key_element()
-        if key.startswith(("hydra", "+", "~")) and key != STUDY:
+        if key.startswith(("hydra", "+", "~")) and key not in ADDED:
             continue
-        if key in (*GROUPS, STUDY):
+        if key in (*GROUPS, *ADDED):
             _check_group(override)
         else:
             _check_key(key, known)
@@ -242,6 +245,22 @@ def _study_keys(chosen: dict[str, Any], config_name: str) -> set[str]:
         if str(setting) not in cfg.study.get("settings", ()):
             raise unknown_choice(f"setting of the study {study}", setting, cfg.study.get("settings", ()))
     return _known_keys(cfg)
+
+
+def _suite_keys(chosen: dict[str, Any]) -> set[str]:
+    """Return the keys that a chosen suite adds; one whose tasks do not exist is refused."""
+    suite = chosen.get(SUITE)
+    if suite not in _group_choices("suite"):
+        return set()
+    stored = OmegaConf.load(CONFIG_DIR / "suite" / f"{suite}.yaml")
+    tasks = [task.strip() for task in str(OmegaConf.select(stored, "hydra.sweeper.params.task")).split(",")]
+    missing = [task for task in tasks if task not in _group_choices("task")]
+    if missing and "task" not in chosen:
+        raise ConfigError(
+            f"The suite {suite} names tasks that this version does not have: {', '.join(missing)}.",
+            "Choose tasks it has with task=..., or another suite.",
+        )
+    return {"suite", *(f"suite.{key}" for key in stored.suite)}
 
 
 def _masker_switch(chosen: dict[str, Any], multirun: bool) -> list[str]:
@@ -302,24 +321,35 @@ def save_config(cfg: DictConfig, run_dir: Path) -> None:
             process is training in it.
     """
     with exclusive(run_dir):
-        _save_config(cfg, run_dir)
+        if check_same_experiment(cfg, run_dir):
+            # Fitted under other settings by a start that went no further.
+            shutil.rmtree(run_dir / "masker", ignore_errors=True)
+        write_bytes(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
 
 
-def _save_config(cfg: DictConfig, run_dir: Path) -> None:
+def check_same_experiment(cfg: DictConfig, run_dir: Path, cure: str = "hydra.run.dir=DIR") -> list[str]:
+    """Return what differs from the configuration in a folder, which is nothing once it was trained there.
+
+    Args:
+        cfg: of the run that would go on.
+        run_dir: its folder, which need not exist.
+        cure: names another folder.
+
+    Raises:
+        ConfigError: the folder holds another experiment; the changed keys are named.
+    """
     path = run_dir / "config.yaml"
-    changed = _changes(path, cfg) if path.exists() else []
-    trained = any((run_dir / "snapshots").glob("step_*"))
-    if trained and path.exists():
+    if not path.exists():
+        return []
+    changed = _changes(path, cfg)
+    if any((run_dir / "snapshots").glob("step_*")):
         _check_agent(run_dir, OmegaConf.load(path), cfg)
-    if changed and trained:
-        raise ConfigError(
-            f"{run_dir} holds another experiment ({'; '.join(changed[:6])}).",
-            "Choose another folder with hydra.run.dir=DIR, or restore these values.",
-        )
-    if changed:
-        # Fitted under other settings by a start that went no further.
-        shutil.rmtree(run_dir / "masker", ignore_errors=True)
-    write_bytes(path, OmegaConf.to_yaml(cfg, resolve=True).encode())
+        if changed:
+            raise ConfigError(
+                f"{run_dir} holds another experiment ({'; '.join(changed[:6])}).",
+                f"Choose another folder with {cure}, or restore these values.",
+            )
+    return changed
 
 
 def _check_agent(run_dir: Path, before: Any, now: DictConfig) -> None:
@@ -344,6 +374,6 @@ def _changes(path: Path, cfg: DictConfig) -> list[str]:
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
         and key not in FREE_ON_RESUME
-        and not key.startswith(("hydra.", "study."))
+        and not key.startswith(("hydra.", "study.", "suite.", "sweep."))
         and not _same_content_elsewhere(key, before.get(key), now.get(key))
     ]

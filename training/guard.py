@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def exclusive(run_dir: Path) -> Iterator[Callable[[], None]]:
 
 def _lock(descriptor: int, path: Path) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _wait_for(descriptor, patience=1.0)  # longer than any look of ``in_use``
     except BlockingIOError as error:
         raise ConfigError(
             f"{path.parent} is in use by {_owner(path)}.",
@@ -67,6 +68,31 @@ def _lock(descriptor: int, path: Path) -> None:
         if error.errno not in _NO_LOCKS:
             raise
         log.warning("The file system of %s has no locks: start no second run there.", path.parent)
+
+
+def _wait_for(descriptor: int, patience: float) -> None:
+    """Lock a file that is free or becomes so within ``patience`` seconds; else ``BlockingIOError``."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.02)
+
+
+def in_use(run_dir: Path) -> bool:
+    """Return whether another process, of any host where the file system can tell, trains in ``run_dir``."""
+    try:
+        with (run_dir / LOCK).open("r+") as handle:
+            _wait_for(handle.fileno(), patience=0.0)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file: nobody was ever there
+        return False
+    return False
 
 
 def _owner(path: Path) -> str:

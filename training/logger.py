@@ -15,6 +15,7 @@ from torch import Tensor
 from common.errors import DependencyError
 from common.files import write_bytes
 from training.finite import check_metrics
+from training.status import Heartbeat
 from training.tables import STEP, CsvTable
 
 Row = dict[str, Any]
@@ -103,6 +104,7 @@ class Logger:
         self._total, self._interval = total_steps, interval
         self._began, self._first_step = time.monotonic(), max(resume_step, 0)
         self._last_line, self._line_step, self._note = time.monotonic(), self._first_step, ""
+        self._heartbeat, self._step = Heartbeat(run_dir, total_steps, self._first_step), self._first_step
         self._bar: tuple[Progress, TaskID] | None = None
         if self.console.is_terminal:
             columns = (
@@ -144,6 +146,8 @@ class Logger:
 
     def progress(self, agent_steps: int) -> None:
         """Show how far the run is; cheap enough for every decision."""
+        self._step = agent_steps
+        self._heartbeat(agent_steps)
         if self._bar is not None:
             self._bar[0].update(self._bar[1], completed=agent_steps, description=self._note)
             return
@@ -159,6 +163,7 @@ class Logger:
 
     def close(self) -> None:
         """Flush everything and remove the progress display."""
+        self._heartbeat.report(self._step)
         if self._bar is not None:
             self._bar[0].stop()
         for sink in self._sinks:

@@ -52,6 +52,8 @@ _RULES: dict[str, _Rule] = {
         ("eval_every_frames", "snapshot_every_frames", "num_seed_frames", "num_eval_episodes", "seed"), _COUNT
     ),
     **dict.fromkeys(("use_tb", "use_wandb", "save_video", "debug", "replay.prefetch"), _BOOL),
+    **dict.fromkeys(("sweep.retry_failed", "sweep.check_disk"), _BOOL),
+    "sweep.pack": _POSITIVE_INT,
     "image_size": (lambda v: _is_int(v, 36), "a whole number of at least 36"),
     **dict.fromkeys(("discount", "replay.max_lost"), _FRACTION),
     "lr": _RATE,

@@ -16,7 +16,7 @@ from common.paths import resolve
 from evaluation.results import Conditions, EvaluationResult, load_result
 from evaluation.run_directory import RunDirectory
 
-OWN_FILES = ("report.json",)
+OWN_FILES = ("report.json", "status.json")  # of reports, and of runs that failed before they began
 CURVES = ("eval", "train")
 
 
