@@ -30,7 +30,7 @@ def main(cfg: DictConfig) -> None:
     python train.py task=cup_catch masker=groundtruth seed=1 num_train_frames=500000
 
     Most used: task, masker (paper | fast | tiny | none | groundtruth), seed, num_train_frames, num_envs,
-    device, resume, save_video, use_wandb, hydra.run.dir; all keys and their meaning stand in cfgs/config.yaml. The
+    device, resume, save_video, use_wandb, hydra.run.dir; all keys stand in cfgs/config.yaml. The
     run directory gets config.yaml, masker/, snapshots/, replay/, tables; locoeval.py evaluates other levels.
     """
     run_dir = Path(hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)

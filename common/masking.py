@@ -41,9 +41,9 @@ class ObservationMasker(Protocol):
 
     A masker may also have the attribute ``last_empty``: None before the first call of ``mask``, then bool
     (N,) on the masker's device, the frames in which it found nothing, whatever it returned in their place.
-    Read it with ``getattr(masker, "last_empty", None)``; it is no part of what every masker must have. Nor are
-    ``device``, where it computes and is best given its frames, and ``every`` (1): of how many frames of an
-    episode whoever steps the environment is to mask one, using its mask for the others too.
+    Read it with ``getattr(masker, "last_empty", None)``; it is no part of what every masker must have. Nor
+    are ``device``, where it computes and is best given its frames, and ``every`` (1): of how many frames of
+    an episode whoever steps the environment is to mask one, using its mask for the others too.
     """
 
     @property

@@ -24,6 +24,8 @@ from samg.options import SamgOptions
 from samg.reference import Reference
 from samg.rules import FixedRules, Rules
 
+_PLAIN = MaskerNumerics()
+
 
 @dataclass(frozen=True)
 class LoadedNetworks:
@@ -85,7 +87,8 @@ class MaskerBuilder:
                 "Set original_image and masked_image, or use masker=none.",
             )
         loaded = self.load()
-        fit = fit_reference(loaded.networks, reference, self._rules, self._options, self._device)
+        with self._numerics.eager():
+            fit = fit_reference(loaded.networks, reference, self._rules, self._options, self._device)
         return SamGMasker(
             loaded.networks, reference, fit, self._rules, self._options, loaded.source, self._device
         )
@@ -116,8 +119,8 @@ def build_masker(
         device: where it runs: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``.
         weights: local files or folders instead of the variant's own weights.
         compat: reproduce the published code's quirks (``samg.compat``).
-        options: see ``SamgOptions`` and ``MaskerNumerics``; for ``paper`` and ``fast`` also ``sam`` (l0 to xl1),
-            ``dino`` (vitb14, vits14) and ``dino_size`` (448, 224).
+        options: see ``SamgOptions`` and ``MaskerNumerics``; for ``paper`` and ``fast`` also ``sam`` (l0 to
+            xl1), ``dino`` (vitb14, vits14) and ``dino_size`` (448, 224).
 
     Raises:
         ConfigError: the variant or an option is unknown or impossible.
@@ -231,7 +234,7 @@ class NetworkSet:
     load: Callable[[torch.device, Weights, tuple[str, ...], dict[str, str]], LoadedNetworks]
     encoders: tuple[str, ...]
     settings: tuple[str, ...]
-    numerics: MaskerNumerics = MaskerNumerics()
+    numerics: MaskerNumerics = _PLAIN
 
 
 DINO_SIZES = ("448", "224")

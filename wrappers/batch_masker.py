@@ -103,7 +103,8 @@ class BatchMasker:
         mask = found["mask"]
         masked = apply_mask(torch.from_numpy(np.ascontiguousarray(frames)), torch.from_numpy(mask)).numpy()
         found["mask"] = mask if mask.dtype == np.bool_ else mask >= 0.5
-        found.setdefault("mask_empty", ~found["mask"].any(axis=(1, 2)))
+        if "mask_empty" not in found:
+            found["mask_empty"] = np.asarray(~found["mask"].any(axis=(1, 2)))
         if self._keep_raw:
             found["raw_pixels"] = frames
         return masked, found
@@ -119,7 +120,7 @@ class BatchMasker:
         if due.any() or not len(frames):
             found = self._find(frames[due], None if foreground is None else foreground[due])
             for row, index in enumerate(np.flatnonzero(due)):
-                memories[index].keep(found, row)
+                memories[int(index)].keep(found, row)
         if not len(frames):
             return found
         return {name: np.stack([memory.last[name] for memory in memories]) for name in memories[0].last}
