@@ -66,7 +66,7 @@ def test_every_third_frame_of_an_episode_is_masked_and_an_episode_begins_anew():
     frames, *_, info = env.step(STILL)
     assert columns(info) == [4, 11 % SIZE]
     shown = frames["pixels"][..., 0].max(axis=(1, 2)).tolist()
-    assert shown == [6, 12], "the newest frames under the last masks"
+    assert shown == [16, 12], "the newest frames under the last masks"
 
 
 def test_a_saved_state_goes_on_with_the_same_masks():
