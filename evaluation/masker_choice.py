@@ -145,7 +145,7 @@ def _reference(run: RunDirectory, flags: ReferenceFlags) -> dict[str, Any]:
 
 
 def _compared(numerics: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a masker's numerics a warning is due for: an evaluation chooses its batch size itself."""
+    """Return what of the numerics a warning is due for: an evaluation chooses its batch size itself."""
     return {name: value for name, value in numerics.items() if name != "batch_size"}
 
 

@@ -26,7 +26,7 @@ def mask_iou(exact: ObservationMasker, approximate: ObservationMasker, frames: T
 
 
 def episode_masks(masker: ObservationMasker, frames: Tensor) -> Tensor:
-    """Return the masks of an episode's frames, bool (N, H, W), as an agent would see them: every k-th anew."""
+    """Return the masks of an episode's frames, bool (N, H, W), as an agent sees them: every k-th anew."""
     every = int(getattr(masker, "every", 1))
     masks = masker.mask(frames[::every])
     binary = masks if masks.dtype == torch.bool else masks >= 0.5

@@ -27,6 +27,8 @@ from samg.options import SamgOptions
 from samg.reference import Reference
 from samg.rules import FixedRules, Rules
 
+_PLAIN = MaskerNumerics()
+
 
 @dataclass(frozen=True)
 class LoadedNetworks:
@@ -110,7 +112,8 @@ class MaskerBuilder:
             )
         loaded = self.load()
         faults.point("masker.fit")
-        fit = fit_reference(loaded.networks, reference, self._rules, self._options, self._device)
+        with self._numerics.eager():
+            fit = fit_reference(loaded.networks, reference, self._rules, self._options, self._device)
         return SamGMasker(
             loaded.networks, reference, fit, self._rules, self._options, loaded.source, self._device
         )
@@ -139,11 +142,11 @@ def build_masker(
     Args:
         variant: ``none``, ``groundtruth``, ``tiny``, ``fast`` or ``paper``.
         device: where it runs: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``.
-        weights: local files or folders instead of the variant's own weights; ``drawn`` fills full-size networks
-            with drawn ones, whose masks are senseless and whose times are real (for benchmarks).
+        weights: local files or folders instead of the variant's own weights; ``drawn`` fills full-size
+            networks with drawn ones, whose masks are senseless and whose times are real (for benchmarks).
         compat: reproduce the published code's quirks (``samg.compat``).
-        options: see ``SamgOptions`` and ``MaskerNumerics``; for ``paper`` and ``fast`` also ``sam`` (l0 to xl1),
-            ``dino`` (vitb14, vits14) and ``dino_size`` (448, 224).
+        options: see ``SamgOptions`` and ``MaskerNumerics``; for ``paper`` and ``fast`` also ``sam`` (l0 to
+            xl1), ``dino`` (vitb14, vits14) and ``dino_size`` (448, 224).
 
     Raises:
         ConfigError: the variant or an option is unknown or impossible.
@@ -260,7 +263,7 @@ class NetworkSet:
     load: Callable[[torch.device, Weights, tuple[str, ...], dict[str, str]], LoadedNetworks]
     encoders: tuple[str, ...]
     settings: tuple[str, ...]
-    numerics: MaskerNumerics = MaskerNumerics()
+    numerics: MaskerNumerics = _PLAIN
 
 
 DINO_SIZES = ("448", "224")

@@ -29,11 +29,12 @@ class MaskerNumerics:
     """Choices that change the speed of masking and the last bits of its numbers (``bfloat16``: more).
 
     Attributes:
-        precision: of the networks' convolutions and matrix products: ``float32`` or ``bfloat16``. EfficientViT's
-            linear attention, SAM's prompt codes and mask logits, and all similarity maps are never rounded.
+        precision: of the networks' convolutions and matrix products: ``float32`` or ``bfloat16``.
+            EfficientViT's linear attention, SAM's prompt codes and mask logits, and all similarity maps are
+            never rounded.
         compile: compile encoders and decoder for fixed shapes; needs a C++ compiler (on a GPU: Triton).
-        cuda_graph: record the way from frames to masks once per batch size and replay it as one launch; needs a
-            CUDA device.
+        cuda_graph: record the way from frames to masks once per batch size and replay it as one launch; needs
+            a CUDA device.
         channels_last: convolve in channels-last layout; the same sums in another order.
     """
 
@@ -104,18 +105,20 @@ class MaskerNumerics:
         dtype = PRECISIONS[self.precision]
         return torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext()
 
+    def eager(self) -> AbstractContextManager[Any]:
+        """Return a context in which compiled networks run uncompiled: fitting has shapes of its own."""
+        return torch.compiler.set_stance("force_eager") if self.compile else contextlib.nullcontext()
+
     def compiled(self, function: Function, device: torch.device) -> Function:
         """Return ``function``, a network's method that takes and gives tensors, as it is to be called.
 
-        Weights are constants on a CPU ("freezing"): they are laid out for the kernels once, and batch norms are
-        folded.
+        Weights are constants on a CPU ("freezing"): they are laid out for the kernels once.
         """
-        if not self.compile:
-            return function
         options: dict[str, Any] = {"freezing": True} if device.type == "cpu" else {}
-        return torch.compile(
-            function, dynamic=False, options=options, recompile_limit=_COMPILATIONS, isolate_recompiles=True
+        compiled: Function = torch.compile(  # type: ignore[call-overload]  # the stubs lack the limit
+            function, dynamic=False, options=options, recompile_limit=_COMPILATIONS
         )
+        return compiled
 
     def to_dict(self) -> dict[str, Any]:
         """Return the choices as JSON values."""
@@ -144,7 +147,7 @@ class TunableNetworks(nn.Module):
         raise NotImplementedError
 
     def tune(self, numerics: MaskerNumerics, device: torch.device) -> Self:
-        """Compute so from now on; returns self. What is asked must be possible on ``device``, where they are."""
+        """Compute so from now on; returns self. It must be possible on ``device``, where the networks are."""
         self.numerics = numerics
         layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
         self.to(memory_format=layout)

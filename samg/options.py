@@ -35,8 +35,8 @@ class SamgOptions:
             ``previous_pass`` (the newest pass whose mask is not empty). Always counted, see ``statistics``.
         batch_size: pad every batch to multiples of this many frames, so that a mask does not depend, to the
             last bit, on how many frames came with it; None takes batches as they come.
-        every: mask every so many frames of an episode and reuse the last mask in between; 1 masks all. Whoever
-            steps environments does that (``wrappers.BatchMasker``): ``mask`` itself masks what it is given.
+        every: mask every so many frames of an episode and reuse the last mask in between; 1 masks all.
+            Whoever steps environments does that (``wrappers.BatchMasker``): ``mask`` masks what it is given.
         seed: of the noise in fitting.
     """
 

@@ -50,14 +50,19 @@ def weighted_masks(output: SamOutput, weights: Tensor) -> tuple[Tensor, Tensor]:
         weights: float (3,).
     """
     factors = weights[:, None, None]
-    return (output.logits * factors).sum(1), (output.low_res * factors).sum(1, keepdim=True)
+    low_res = (output.low_res * factors).sum(1, keepdim=True)
+    if output.logits is output.low_res:  # networks that decode at the frames' own resolution
+        return low_res.squeeze(1), low_res
+    return (output.logits * factors).sum(1), low_res
 
 
 def best_masks(output: SamOutput) -> tuple[Tensor, Tensor]:
     """Take the mask with the highest predicted IoU: logits (N, H, W), low-resolution logits (N, 1, L, L)."""
     best = output.iou.argmax(1)[:, None, None, None]
-    logits = output.logits.gather(1, best.expand(-1, 1, *output.logits.shape[2:])).squeeze(1)
-    return logits, output.low_res.gather(1, best.expand(-1, 1, *output.low_res.shape[2:]))
+    low_res = output.low_res.gather(1, best.expand(-1, 1, *output.low_res.shape[2:]))
+    if output.logits is output.low_res:
+        return low_res.squeeze(1), low_res
+    return output.logits.gather(1, best.expand(-1, 1, *output.logits.shape[2:])).squeeze(1), low_res
 
 
 def first_pass(

@@ -50,7 +50,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape."""
-        return F.relu(x + self.second(self.first(x)))
+        return self.second(self.first(x)).add_(x).relu_()
 
 
 class _Unit(torch.autograd.Function):
@@ -123,9 +123,9 @@ class TinyEncoder(nn.Module):
         x42 = self.stage42(x84)
         x21 = self.stage21(x42)
         x11 = self.stage11(x21)
-        p21 = self.smooth21(F.relu(self.lateral21(x21) + upsample(self.lateral11(x11), 21)))
-        p42 = self.smooth42(F.relu(self.lateral42(x42) + upsample(self.down42(p21), 42)))
-        p84 = self.smooth84(F.relu(self.lateral84(x84) + upsample(self.down84(p42), 84)))
+        p21 = self.smooth21(self.lateral21(x21).add_(upsample(self.lateral11(x11), 21)).relu_())
+        p42 = self.smooth42(self.lateral42(x42).add_(upsample(self.down42(p21), 42)).relu_())
+        p84 = self.smooth84(self.lateral84(x84).add_(upsample(self.down84(p42), 84)).relu_())
         dino = self.dino_head(p84)
         unit = unit_vectors(dino).to(dino.dtype)
         parts = [_flat(self.token_head(p21)), _flat(self.skip42(p42)), _flat(self.skip84(p84)), _flat(unit)]
@@ -267,13 +267,15 @@ class TinyDecoder(nn.Module):
             tokens, image = block(tokens, image, code, self.image_code, bias)
         attended = self.last_attention(tokens + code, image + self.image_code, image)
         tokens = self.last_norm(tokens + attended)
-        fine = F.relu(_unfold(self.up42(image), TOKEN_GRID) + skip42)
-        fine = F.relu(_unfold(self.up84(fine), 42) + skip84)
+        # Added and cut off in place: on a CPU fresh arrays of this size cost more than the arithmetic.
+        fine = _unfold(self.up42(image), TOKEN_GRID).add_(skip42).relu_()
+        fine = _unfold(self.up84(fine), 42).add_(skip84).relu_()
         grid = fine.view(n, SIZE, SIZE, SKIP_84).permute(0, 3, 1, 2)
-        grid = F.relu(grid + self.refine(grid)).permute(0, 2, 3, 1).reshape(n, -1, SKIP_84)
+        grid = self.refine(grid).add_(grid).relu_().permute(0, 2, 3, 1).reshape(n, -1, SKIP_84)
         weights = self.mask_weights(tokens[:, 1:4])
         logits = weights[..., :SKIP_84] @ grid.transpose(1, 2)
-        logits = logits + 4 * weights[..., SKIP_84:-1] @ unit.transpose(1, 2) + weights[..., -1:]
+        matched = 4 * weights[..., SKIP_84:-1] @ unit.transpose(1, 2)
+        logits = logits.add_(matched).add_(weights[..., -1:])
         return logits.view(n, 3, SIZE, SIZE), self.iou_head(tokens[:, 0])
 
 

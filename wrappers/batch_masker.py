@@ -126,7 +126,7 @@ class BatchMasker:
         if due.any() or not len(frames):
             found = self._find(frames[due], None if foreground is None else foreground[due])
             for row, index in enumerate(np.flatnonzero(due)):
-                memories[index].keep(found, row)
+                memories[int(index)].keep(found, row)
         if not len(frames):
             return found
         return {name: np.stack([memory.last[name] for memory in memories]) for name in memories[0].last}

@@ -59,9 +59,10 @@ def hub_location(component: str, architecture: str) -> tuple[str, str]:
 
 
 def download_command(components: Mapping[str, str]) -> str:
-    """Return the argument of ``setup/download.py`` that fetches these components (``paper`` for odd ones)."""
+    """Return the command that fetches these components; odd ones are fetched where they are first used."""
     small = {"sam": "l0", "dino": "vits14"}
-    return "fast" if all(small[name] == kind for name, kind in components.items()) else "paper"
+    variant = "fast" if all(small[name] == kind for name, kind in components.items()) else "paper"
+    return f"python setup/download.py {variant}"
 
 
 def missing_weights(components: Mapping[str, str], reason: str) -> InputError:
@@ -69,10 +70,11 @@ def missing_weights(components: Mapping[str, str], reason: str) -> InputError:
     locations = [hub_location(name, kind) for name, kind in components.items()]
     names = " and ".join(f"{filename} of {repo}" for repo, filename in locations)
     expected = " and ".join(accepted_names(name, kind)[0] for name, kind in components.items())
+    command = download_command(components)
     return InputError(
         f"Released weights are not on this machine and could not be fetched ({reason}): {names}.",
-        f"With network, run `python setup/download.py {download_command(components)}`; or set masker.weights=<folder with "
-        f"{expected}>; or use the embedded masker: masker=tiny.",
+        f"With network, run `{command}`; or set masker.weights=<folder with {expected}>; or use the embedded "
+        "masker: masker=tiny.",
     )
 
 
@@ -215,8 +217,7 @@ def describe_file(path: Path, component: str, architecture: str) -> WeightFile:
     if from_hub and (damage := _damage(path)) is not None:
         raise InputError(
             f"Weights {path} are damaged: {damage}.",
-            f"Run `python setup/download.py {download_command({component: architecture})}`: it sets the file aside "
-            "and fetches it again.",
+            f"Run `{download_command({component: architecture})}`: it sets the file aside and fetches it again.",
         )
     prefix = "efficientvit_sam" if component == "sam" else "dinov2"
     return WeightFile(

@@ -294,6 +294,18 @@ def test_another_fingerprint_needs_consent(run, caplog):
     assert len(caplog.records) == 2
 
 
+def test_masks_computed_otherwise_than_in_training_are_worth_a_line(run, caplog):
+    trained = {**run.trained_masker(), "numerics": {"device": "cuda", "precision": "bfloat16", "torch": "2"}}
+    now = {"device": "cpu", "precision": "float32", "compile": True, "batch_size": 8, "torch": "2"}
+    check_masker(MaskerInfo("samg", "tiny", "aa", now), trained, choose(run), allow_mismatch=False)
+    (record,) = caplog.records
+    assert "(device cuda, precision bfloat16, torch 2)" in record.getMessage()
+    assert "here: device cpu, precision float32, compile, torch 2" in record.getMessage()
+    same = {**trained["numerics"], "batch_size": 8, "compile": False}  # older records lack some
+    check_masker(MaskerInfo("samg", "tiny", "aa", same), trained, choose(run), allow_mismatch=False)
+    assert len(caplog.records) == 1
+
+
 # The plan --------------------------------------------------------------------------------------------------
 
 

@@ -385,6 +385,10 @@ class HostSync(torch.utils._python_dispatch.TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
         assert not any(name.startswith(bad) for bad in self.forbidden), f"{name} synchronises"
+        if name == "where":  # a number, which a GPU would have to be sent
+            assert all(value.ndim for value in args), "where with a number"
+        if name == "_to_copy" and "device" in (kwargs or {}):
+            assert kwargs["device"] == args[0].device, "copied to another device"
         if name in ("index", "index_put_"):
             assert all(i is None or i.dtype != torch.bool for i in args[1]), f"{name} with a boolean index"
         return func(*args, **(kwargs or {}))
@@ -397,6 +401,7 @@ class HostSync(torch.utils._python_dispatch.TorchDispatchMode):
         ("fake", {"compat": True}),
         ("fake", {"map_prompt": True, "on_empty": "previous_pass"}),
         ("tiny", {"persam": False}),
+        ("tiny", {"persam": False, "precision": "bfloat16", "channels_last": False, "passes": 1}),
     ],
 )
 def test_masking_never_waits_for_the_device(variant, options):
@@ -408,7 +413,14 @@ def test_masking_never_waits_for_the_device(variant, options):
 
 
 @pytest.mark.parametrize(
-    "waiting", [lambda x: float(x[0]), lambda x: x[x > 0], lambda x: x + torch.tensor([1.0])]
+    "waiting",
+    [
+        lambda x: float(x[0]),
+        lambda x: x[x > 0],
+        lambda x: x + torch.tensor([1.0]),
+        lambda x: torch.where(x > 0, 1.0, x),
+        lambda x: x.to("meta"),
+    ],
 )
 def test_waiting_for_the_device_would_be_noticed(waiting):
     with pytest.raises(AssertionError), HostSync():
