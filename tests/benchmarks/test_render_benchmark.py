@@ -25,6 +25,7 @@ def test_ratios_are_taken_round_by_round_and_written(tmp_path, monkeypatch, caps
     assert "0.040 %" in capsys.readouterr().out and (tmp_path / "render.md").exists()
 
 
+@pytest.mark.slow
 def test_fast_render_moves_few_pixels_of_a_real_picture():
     assert 0 < render.moved_share("walker_walk", 3) < 0.02
 
