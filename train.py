@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -57,8 +57,8 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
     device = resolve_device(cfg.device, cfg.num_threads)
     run = RunDirectory(run_dir, cfg)
     background = run.background()
-    rules: dict[str, Any] = {"image_size": cfg.image_size, **background_rules(background)}
-    build_scene(background.levels[0], envs.find_task(cfg.task_name).domain, **rules)
+    level, rules = background.levels[0], {"image_size": cfg.image_size, **background_rules(background)}
+    build_scene(level, envs.find_task(cfg.task_name).domain, **rules)
     envs.check_rendering()
     make_masker = prepare_masker(run, device)
     save_config(cfg, run_dir)
@@ -70,8 +70,8 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
 
     seed_everything(cfg.seed)
     masker = make_masker()
-    rules |= {"level": background.levels[0], "action_repeat": cfg.action_repeat}
-    make_venv = functools.partial(envs.make_vector_env, cfg.task_name, **rules)
+    rules |= {key: cfg[key] for key in ("action_repeat", "fast_render", "render_device")}
+    make_venv = functools.partial(envs.make_vector_env, cfg.task_name, level=level, learner=device, **rules)
     venv = make_venv(cfg.num_envs, seed=cfg.seed, foreground=run.masker_variant == "groundtruth")
     try:
         config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)

@@ -2,6 +2,7 @@
 
     python -m benchmarks.replay                            # 84 px, three frames, batch 256, one core's worth
     python -m benchmarks.replay --batch 512 --transitions 100000 --out replay.json
+    python -m benchmarks.replay --cache memmap                     # or gpu, with --device cuda
 
 Episodes of 500 decisions are written to a temporary folder and sampled at random, stacks and n-step returns
 rebuilt. The figure is samples per second of CPU time of the whole process, prefetching off, so that neither
@@ -21,10 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from common.devices import resolve_device
 from common.errors import ConfigError, run_script
 from common.files import write_json
 from common.paths import output_path
 from training.replay_buffer import ReplayBuffer
+from training.replay_cache import CACHES, choose_frames
 
 ACTIONS = 6
 EPISODE = 500
@@ -35,7 +38,8 @@ def fill(folder: Path, flags: argparse.Namespace) -> ReplayBuffer:
     rng = np.random.default_rng(0)
     shape = (flags.image_size, flags.image_size, 3)
     frames = rng.integers(0, 256, (64, *shape), dtype=np.uint8)
-    buffer = ReplayBuffer(folder, shape, ACTIONS, flags.transitions, nstep=flags.nstep)
+    frames_at = choose_frames(flags.cache, flags.transitions, resolve_device(flags.device), folder)
+    buffer = ReplayBuffer(folder, shape, ACTIONS, flags.transitions, nstep=flags.nstep, open_frames=frames_at)
     for index in range(flags.transitions // EPISODE):
         buffer.begin_episode(0, index, frames[index % 64])
         for step in range(EPISODE):
@@ -50,7 +54,9 @@ def measure(buffer: ReplayBuffer, flags: argparse.Namespace) -> dict[str, Any]:
     for number in range(flags.rounds + 1):
         start, clock = time.process_time(), time.perf_counter()
         for index in range(flags.batches):
-            buffer.sample(flags.batch, number * flags.batches + index)
+            batch = buffer.sample(flags.batch, number * flags.batches + index)
+        if batch.obs.is_cuda:
+            torch.cuda.synchronize(batch.obs.device)
         samples = flags.batches * flags.batch
         cpu.append(samples / (time.process_time() - start))
         wall.append(samples / (time.perf_counter() - clock))
@@ -72,6 +78,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batches", type=int, default=40, help="per round")
     parser.add_argument("--rounds", type=int, default=7, help="one more is made first and not counted")
     parser.add_argument("--transitions", type=int, default=20_000)
+    parser.add_argument("--cache", default="ram", metavar="|".join(CACHES), help="see replay.cache")
+    parser.add_argument("--device", default="cpu", help="where batches go from the gpu cache")
     parser.add_argument("--nstep", type=int, default=3)
     parser.add_argument("--image-size", type=int, default=84)
     parser.add_argument("--out", help="write the figures as JSON")
@@ -93,7 +101,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         buffer = fill(Path(folder), flags)
         found = measure(buffer, flags)
         buffer.close()
-    setting = {"device": "cpu", "threads": 1, "batch": flags.batch, "nstep": flags.nstep}
+    setting = {
+        "device": flags.device,
+        "cache": flags.cache,
+        "threads": 1,
+        "batch": flags.batch,
+        "nstep": flags.nstep,
+    }
     setting |= {"image_size": flags.image_size, "prefetch": False, "numpy": np.__version__}
     print(", ".join(f"{name} {value}" for name, value in setting.items()))
     print(f"{found['samples_per_cpu_second']:,.0f} samples per second of CPU time, "

@@ -16,12 +16,14 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
 from common.errors import ConfigError, ResourceError, SamgError
 from envs.make import make_env
 from envs.pixel_env import episode_seed
+from envs.render_device import choose_render_device, count_gpus, prepare_rendering
 
 Answer = tuple[int, dict[str, np.ndarray], float | None, bool, bool, dict[str, Any]]
 _LONGEST_STEP = 300.0  # seconds in which an environment must answer
@@ -59,17 +61,28 @@ class ProcessVectorEnv(AsyncVectorEnv):
         makers: one function per environment; each is called in its own fresh process, and the first once here
             to learn the spaces.
         timeout: seconds in which an environment must answer.
+        render_device: GPU on which the workers draw, see ``envs.render_device``.
+        learner: GPU of the learner.
     """
 
-    def __init__(self, makers: Sequence[Callable[[], gymnasium.Env]], timeout: float = _LONGEST_STEP) -> None:
+    def __init__(
+        self,
+        makers: Sequence[Callable[[], gymnasium.Env]],
+        timeout: float = _LONGEST_STEP,
+        render_device: int | str = "auto",
+        learner: int | None = None,
+    ) -> None:
         self.timeout = timeout
+        prepare = functools.partial(
+            prepare_rendering, several=len(makers) > 1, wanted=render_device, learner=learner
+        )
         self._awaited: dict[int, int] = {}  # environment -> replies to come, in the order of the requests
         with self._report_dead_workers(), _deaf_children():
             super().__init__(
                 makers,
                 shared_memory=True,
                 context="spawn",
-                worker=run_worker,
+                worker=functools.partial(run_worker, prepare=prepare),
                 autoreset_mode=AutoresetMode.DISABLED,
             )
 
@@ -215,16 +228,23 @@ def _deaf_children() -> Iterator[None]:
 
 
 def run_worker(
-    index: int, maker: Callable[[], gymnasium.Env], pipe: Any, parent_pipe: Any, *rest: Any
+    index: int,
+    maker: Callable[[], gymnasium.Env],
+    pipe: Any,
+    parent_pipe: Any,
+    *rest: Any,
+    prepare: Callable[[int], None],
 ) -> None:
-    """Run one environment in this process until it is told to close (the worker of ``ProcessVectorEnv``)."""
+    """Run one environment in this process until it is told to close (the worker of ``ProcessVectorEnv``).
+
+    ``prepare`` is called with ``index`` before anything is drawn.
+    """
     # Ctrl-C and a scheduler's SIGTERM reach the whole process group. The main process finishes its step and
     # saves; the workers end when it closes their pipes, or when it is gone.
     for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    # Mesa's software renderer would start a thread per core in every worker, which costs a third more CPU.
-    os.environ.setdefault("LP_NUM_THREADS", "0")
     try:
+        prepare(index)
         env = maker()
     except Exception:
         error_type, error, _ = sys.exc_info()
@@ -237,7 +257,14 @@ def run_worker(
     _async_worker(index, lambda: env, pipe, parent_pipe, *rest)
 
 
-def make_vector_env(task: str, num_envs: int = 1, **options: Any) -> ProcessVectorEnv:
+def make_vector_env(
+    task: str,
+    num_envs: int = 1,
+    *,
+    render_device: int | str = "auto",
+    learner: torch.device | None = None,
+    **options: Any,
+) -> ProcessVectorEnv:
     """Make ``num_envs`` environments of one task, each in its own process.
 
     All share one seed: which episode an environment plays follows from the index that ``reset_episodes``
@@ -246,16 +273,21 @@ def make_vector_env(task: str, num_envs: int = 1, **options: Any) -> ProcessVect
     Args:
         task: a name of ``envs.task_names()``.
         num_envs: how many; 1 is the same code as 8.
+        render_device: ``auto`` or the number of a GPU, see ``envs.render_device.choose_render_device``.
+        learner: device on which the agent learns.
         **options: as for ``make_env``.
 
     Raises:
         ConfigError, InputError, DependencyError: as ``make_env``, before any process is started if possible.
+        ResourceError: there is no such GPU to draw on.
     """
     if not isinstance(num_envs, int) or isinstance(num_envs, bool) or num_envs < 1:
         raise ConfigError(
             f"num_envs must be a whole number of at least 1, not {num_envs!r}.", "Set num_envs."
         )
-    return ProcessVectorEnv([functools.partial(make_env, task, **options)] * num_envs)
+    gpu = (learner.index or 0) if learner is not None and learner.type == "cuda" else None
+    choose_render_device(0, render_device, gpu, os.environ, count_gpus())  # refuses before any process
+    return ProcessVectorEnv([functools.partial(make_env, task, **options)] * num_envs, render_device, gpu)
 
 
 def reset_episodes(

@@ -48,6 +48,7 @@ class Options:
     allow_masker_mismatch: bool
     device: str
     padded_batch: int | None
+    fast_render: bool | None
     debug: bool
 
 
@@ -116,6 +117,7 @@ def parse_options(argv: Sequence[str], levels: Sequence[str], manual: str = "") 
         allow_masker_mismatch=flags.allow_masker_mismatch,
         device=flags.device,
         padded_batch=flags.padded_batch,
+        fast_render=flags.fast_render,
         debug=flags.debug,
     )
 
@@ -197,6 +199,14 @@ def _parser(manual: str, levels: Sequence[str]) -> Parser:
     work.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     work.add_argument(
         "--padded_batch", type=positive, help="fixed batch of all networks (8 on a GPU, else 1)"
+    )
+    work.add_argument(
+        "--fast_render",
+        nargs="?",
+        const=True,
+        type=truth,
+        metavar="true|false",
+        help="cheaper shadows, other pixels (default: as in training)",
     )
     work.add_argument("--debug", action="store_true", help="tracebacks instead of two-line errors")
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from evaluation.masker_choice import MaskerChoice
 from evaluation.results import Conditions
 from evaluation.run_directory import Background, RunDirectory
 from evaluation.work import Benchmark, LevelWork
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -29,6 +32,7 @@ class Job:
         reference: what the masker is to be fitted to; None where it is loaded or reads none.
         masker: the masker, once it is made.
         anchors: the body points that the masker's reference points lie on; None where unknown.
+        fast_render: draw cheaper shadows.
         networks: the trained networks, once they are loaded.
         works: what has been done, once that is known.
     """
@@ -40,6 +44,7 @@ class Job:
     reference: Any = None
     masker: Any = None
     anchors: Sequence[Any] | None = None
+    fast_render: bool = False
     networks: Any = None
     works: Sequence[LevelWork] = ()
 
@@ -61,6 +66,18 @@ def plan_background(
         protocol=options.protocol,
         key=options.key,
     )
+
+
+def choose_fast_render(options: Options, run: RunDirectory) -> bool:
+    """Return whether to draw cheaper shadows: as in training, unless the flags say otherwise."""
+    if options.fast_render is None or options.fast_render == run.fast_render:
+        return run.fast_render
+    logger.warning(
+        "the agent was trained with fast_render=%s and is evaluated with fast_render=%s: some pixels differ",
+        str(run.fast_render).lower(),
+        str(options.fast_render).lower(),
+    )
+    return options.fast_render
 
 
 def plan_benchmark(

@@ -127,6 +127,11 @@ class RunDirectory:
         """Variant the agent was trained with."""
         return str(self.config.masker.variant)
 
+    @property
+    def fast_render(self) -> bool:
+        """Whether the agent was trained on cheaper shadows; runs older than the option were not."""
+        return bool(self.config.get("fast_render", False))
+
     def masker_settings(self, variant: str) -> dict[str, Any]:
         """Return the settings of a masker: the run's own for its variant, else the variant's defaults."""
         if variant == self.masker_variant:

@@ -13,7 +13,14 @@ from envs.anchors import reference_anchors
 from envs.levels import build_scene, describe_level, expand_levels
 from evaluation.cli import Options
 from evaluation.masker_choice import check_masker, choose_maskers
-from evaluation.plan import Job, background_rules, plan_background, plan_benchmark, record_conditions
+from evaluation.plan import (
+    Job,
+    background_rules,
+    choose_fast_render,
+    plan_background,
+    plan_benchmark,
+    record_conditions,
+)
 from evaluation.run_directory import RunDirectory
 from evaluation.work import check_outputs, open_levels
 from training.factory import make_agent
@@ -39,10 +46,11 @@ def plan_jobs(
         background = plan_background(options, run, partial(expand_levels, domain=domain))
         for level in background.levels:
             build_scene(level, domain, image_size=size, **background_rules(background))
+        fast = choose_fast_render(options, run)
         allow = options.allow_masker_mismatch
         for choice in choose_maskers(run, options.maskers, options.use_sam_g, options.reference, allow):
             benchmark = plan_benchmark(options, run, background, choice.variant, device.type == "cuda")
-            jobs.append(Job(run, background, choice, benchmark))
+            jobs.append(Job(run, background, choice, benchmark, fast_render=fast))
     envs.check_rendering()
     for job in jobs:
         if job.choice.reference is not None:
@@ -70,6 +78,8 @@ def prepare_job(job: Job, options: Options, masker: Any) -> None:
 
     def conditions(level: str) -> Any:
         facts = describe_level(level, **rules)
+        if job.fast_render:  # results that do not say so were drawn as the benchmark draws
+            facts["fast_render"] = True
         return record_conditions(run, job.benchmark, job.background, facts, masker.info, manifest)
 
     job.works = open_levels(job.benchmark, conditions, str(manifest.get("sha256")))
@@ -85,6 +95,7 @@ def make_job_venv(job: Job, options: Options, level: str) -> Any:
         image_size=int(job.run.config.image_size),
         action_repeat=int(job.run.config.action_repeat),
         foreground=True,
+        fast_render=job.fast_render,
         **background_rules(job.background),
     )
     if job.anchors:

@@ -104,6 +104,23 @@ def test_the_level_train_draws_from_no_source(run, made, capsys):
     assert "walker_walk" in printed and "procedural levels" not in printed and "Backgrounds" not in printed
 
 
+def test_shadows_are_drawn_as_in_training_unless_asked_otherwise(run, made, caplog):
+    flags = ("--mode", "train", "--episodes", "1", "--out", str(run / "out"))
+    result = run / "out" / "train-procedural-groundtruth-s0.json"
+    evaluate(run, *flags)
+    assert made[-1]["fast_render"] is False and not caplog.text
+    assert "fast_render" not in load_result(result).conditions.level_facts
+    evaluate(run, *flags, "--overwrite", "--fast-render")
+    assert made[-1]["fast_render"] is True and "trained with fast_render=false" in caplog.text
+    assert load_result(result).conditions.level_facts["fast_render"] is True
+    config = run / "config.yaml"
+    config.write_text(config.read_text() + "\nfast_render: true\n")
+    evaluate(run, *flags, "--overwrite")
+    assert made[-1]["fast_render"] is True
+    evaluate(run, *flags, "--overwrite", "--fast_render", "false")
+    assert made[-1]["fast_render"] is False and "trained with fast_render=true" in caplog.text
+
+
 def test_returns_do_not_depend_on_the_number_of_environments(run, made):
     found = []
     for count in (1, 2, 3):
