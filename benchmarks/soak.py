@@ -249,7 +249,8 @@ def main() -> None:
     """Run the cycles."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--minutes", type=float, default=30.0, help="at least")
+    parser.add_argument("--cycles", type=int, default=40, help="at least")
     parser.add_argument("--longest", type=float, default=20.0, help="seconds that a process trains at most")
     parser.add_argument("--out", type=Path, default=Path("runs/soak"))
     parser.add_argument("--seed", type=int, default=0)
@@ -262,11 +263,17 @@ def main() -> None:
         parser.error(f"{run_dir} exists already: choose another --out")
     run_dir.mkdir(parents=True)
     end = time.monotonic() + 60 * flags.minutes
-    while time.monotonic() < end:
+    while time.monotonic() < end or len(rows) < flags.cycles:
         number = signal.SIGKILL if len(rows) % 2 == 0 else signal.SIGTERM
         rows.append(run_cycle(run_dir, number, rng, flags.longest))
         print({name: rows[-1].get(name) for name in COLUMNS}, flush=True)
-        settings = {"minutes": flags.minutes, "longest": flags.longest, "seed": flags.seed, **SETTINGS}
+        settings = {
+            "minutes": flags.minutes,
+            "cycles": flags.cycles,
+            "longest": flags.longest,
+            "seed": flags.seed,
+            **SETTINGS,
+        }
         write_json(flags.out / "soak.json", {"settings": settings, "cycles": rows})
         write_bytes(flags.out / "soak.md", table(rows).encode())
 

@@ -26,7 +26,7 @@ KILLED = -signal.SIGKILL
 def train(run_dir: Path, progress: Progress | None = None) -> None:
     run = make_run(run_dir, **RUN)
     (progress or Progress()).follow(run).train()
-    (run_dir / "fingerprint").write_text(fingerprint(run))
+    (run_dir / "fingerprint").write_text(fingerprint(run.agent))
 
 
 @pytest.fixture(scope="module")

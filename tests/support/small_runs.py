@@ -49,6 +49,7 @@ def make_run(
     env: dict[str, Any] | None = None,
     kind: str = "DrQV2Agent",
     masker: Any = None,
+    config: dict[str, Any] | None = None,
     **cfg: Any,
 ) -> Workspace:
     """Return a run of 120 decisions and 50 updates, unless ``cfg`` says otherwise."""
@@ -66,7 +67,7 @@ def make_run(
     return Workspace(
         SimpleNamespace(**cfg), venv if masker is None else MaskObservation(venv, masker), learner, info,
         run_dir, evaluate, reset_fake_episodes,
-        resume_command="train again", console=console,
+        resume_command="train again", config=config, console=console,
     )  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def stop_at(run: Workspace, agent_steps: int, number: int = signal.SIGTERM) -> N
     run.venv.step_async = step_async
 
 
-def fingerprint(run: Workspace) -> str:
+def fingerprint(agent: Any) -> str:
     """Return a SHA-256 over networks, optimisers and generators."""
     digest = hashlib.sha256()
 
@@ -117,7 +118,7 @@ def fingerprint(run: Workspace) -> str:
         else:
             digest.update(repr(value).encode())
 
-    feed(_flat(run.agent.state_dict()))
+    feed(_flat(agent.state_dict()))
     return digest.hexdigest()
 
 

@@ -102,6 +102,7 @@ def test_batches_depend_on_seed_and_index_only(tmp_path: Path) -> None:
     assert not equal(forward[0], forward[1]) and not equal(forward[0], other.sample(8, 0))
 
 
+@pytest.mark.reliability("exact", "prefetching does not change the batches")
 def test_prefetching_changes_nothing(tmp_path: Path) -> None:
     plain, threaded = make_buffer(tmp_path / "a", 50), make_buffer(tmp_path / "b", 50, prefetch=True)
     for episode in range(12):
@@ -150,6 +151,7 @@ def test_memory_per_transition(tmp_path: Path, action_dim: int) -> None:
     assert buffer.nbytes / buffer.capacity <= 22_300
 
 
+@pytest.mark.reliability("27", "too little memory for the replay buffer is told before the start, in bytes")
 def test_too_little_memory_is_told_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay_buffer, "available_memory", lambda: 10_000_000)
     with pytest.raises(ResourceError, match=r"needs 22,048,169,600 bytes.*10,000,000") as caught:
@@ -204,6 +206,7 @@ def test_resume_gives_the_same_batches_and_goes_on_with_the_open_episode(tmp_pat
         assert equal(buffer.sample(16, index), again.sample(16, index))
 
 
+@pytest.mark.reliability("6", "damaged or foreign episodes go to quarantine/; more than 1 % lost is an error")
 @pytest.mark.parametrize(
     "damage", ["truncated", "flipped", "empty", "missing", "foreign", "other_size", "other_run"]
 )
@@ -241,6 +244,7 @@ def test_a_damaged_file_is_set_aside_and_the_rest_goes_on(
     assert "replay.max_lost=1" in caught.value.hint
 
 
+@pytest.mark.reliability("2", "episodes newer than the snapshot are put aside, not sampled twice")
 def test_files_of_after_the_snapshot_are_moved(tmp_path: Path) -> None:
     buffer = make_buffer(tmp_path)
     for episode in range(3):

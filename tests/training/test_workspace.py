@@ -99,6 +99,7 @@ def test_prefetching_changes_nothing(tmp_path: Path) -> None:
     assert torch.equal(weights(runs[0]), weights(runs[1])) and rows(runs[0]) == rows(runs[1])
 
 
+@pytest.mark.reliability("exact", "also with evicted episodes and three environments")
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("stop", [37, 60])
 def test_resumed_equals_uninterrupted_bit_by_bit(tmp_path: Path, stop: int, num_envs: int) -> None:
