@@ -64,13 +64,9 @@ def _mega(bytes_: int) -> str:
 def rehearse_update(agent: DrQV2Agent, batch_size: int) -> None:
     """Make one update from an empty batch and undo it, so that a GPU too small is found out at the start.
 
-    Nothing is done on the CPU, whose memory is checked by the replay buffer.
-
     Raises:
         ResourceError: the device has not enough memory.
     """
-    if agent.device.type == "cpu":
-        return
     before = copy.deepcopy(agent.state_dict())
     obs = torch.zeros((batch_size, *agent.obs_shape), dtype=torch.uint8, device=agent.device)
     action = torch.zeros((batch_size, agent.action_dim), device=agent.device)

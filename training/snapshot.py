@@ -95,7 +95,7 @@ class SnapshotStore:
         sweep_stages(self.directory)
         path = self.directory / f"step_{agent_steps:010d}"
         if path.exists():
-            if self._problem(path) is None:
+            if self.problem(path) is None:
                 return path
             self._set_aside(path, "damaged")
         with atomic_directory(path, kind="snapshot") as stage:
@@ -121,7 +121,7 @@ class SnapshotStore:
             }
             manifest["sha256"] = _body_digest(manifest)
             (stage / "manifest.json").write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n")
-            if problem := self._problem(stage):
+            if problem := self.problem(stage):
                 raise ResourceError(f"{path} was not written as it should be: {problem}", "Check the disk.")
         for old in self.paths()[: -self.keep]:
             doomed = old.with_name(f"{STAGE_PREFIX}{old.name}")
@@ -142,7 +142,7 @@ class SnapshotStore:
         """
         found = self.paths()
         for path in reversed(found):
-            problem = self._problem(path)
+            problem = self.problem(path)
             if problem is None:
                 return path
             if set_aside:
@@ -170,7 +170,7 @@ class SnapshotStore:
         path.rename(aside)
         log.warning("Snapshot %s cannot be used (%s); it is now %s.", path, problem, aside.name)
 
-    def _problem(self, path: Path) -> str | None:
+    def problem(self, path: Path) -> str | None:
         """Return what is wrong with a snapshot, or None."""
         try:
             manifest = read_manifest(path)

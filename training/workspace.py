@@ -327,7 +327,8 @@ class Workspace:
         snapshot = find_snapshot(
             self.run_dir, cfg.resume, self.agent_record, self.masker_info, self.num_envs, self.store
         )
-        rehearse_update(self.agent, cfg.batch_size)
+        if self.agent.device.type != "cpu":
+            rehearse_update(self.agent, cfg.batch_size)
         self.replay = ReplayBuffer(
             self.run_dir / "replay",
             self.frame_shape,

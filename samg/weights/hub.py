@@ -217,7 +217,7 @@ def describe_file(path: Path, component: str, architecture: str) -> WeightFile:
     if from_hub and (damage := _damage(path)) is not None:
         raise InputError(
             f"Weights {path} are damaged: {damage}.",
-            f"Run `{download_command({component: architecture})}`: it sets the file aside and fetches another.",
+            f"Run `{download_command({component: architecture})}`: it sets this one aside.",
         )
     prefix = "efficientvit_sam" if component == "sam" else "dinov2"
     return WeightFile(

@@ -104,6 +104,7 @@ def test_batches_depend_on_seed_and_index_only(tmp_path: Path) -> None:
     assert not equal(forward[0], forward[1]) and not equal(forward[0], other.sample(8, 0))
 
 
+@pytest.mark.reliability("exact", "prefetching does not change the batches")
 def test_prefetching_changes_nothing(tmp_path: Path) -> None:
     plain, threaded = make_buffer(tmp_path / "a", 50), make_buffer(tmp_path / "b", 50, prefetch=True)
     for episode in range(12):
@@ -161,6 +162,7 @@ def with_space(monkeypatch: pytest.MonkeyPatch, ram: int | None, disk: int = 0, 
     monkeypatch.setattr(replay_cache, "available_gpu_memory", lambda device: gpu)
 
 
+@pytest.mark.reliability("27", "too little memory for the replay buffer is told before the start, in bytes")
 def test_too_little_memory_is_told_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_space(monkeypatch, ram=10_000_000)
     with pytest.raises(ResourceError, match=r"needs 22,014,889,344 bytes.*10,000,000 bytes of mem") as caught:
@@ -308,6 +310,7 @@ def test_resume_gives_the_same_batches_and_goes_on_with_the_open_episode(tmp_pat
         assert equal(buffer.sample(16, index), again.sample(16, index))
 
 
+@pytest.mark.reliability("6", "damaged or foreign episodes go to quarantine/; more than 1 % lost is an error")
 @pytest.mark.parametrize(
     "damage", ["truncated", "flipped", "empty", "missing", "foreign", "other_size", "other_run"]
 )
@@ -345,6 +348,7 @@ def test_a_damaged_file_is_set_aside_and_the_rest_goes_on(
     assert "replay.max_lost=1" in caught.value.hint
 
 
+@pytest.mark.reliability("2", "episodes newer than the snapshot are put aside, not sampled twice")
 def test_files_of_after_the_snapshot_are_moved(tmp_path: Path) -> None:
     buffer = make_buffer(tmp_path)
     for episode in range(3):

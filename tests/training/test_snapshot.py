@@ -94,6 +94,7 @@ def test_the_last_two_are_kept_and_name_their_episodes(tmp_path: Path) -> None:
     assert store.named_episodes() == {"episode_20", "episode_30"}
 
 
+@pytest.mark.reliability("5", "a damaged snapshot is named, kept aside, and the one before it goes on")
 @pytest.mark.parametrize("file", ["agent.safetensors", "state.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
 def test_a_damaged_snapshot_is_set_aside(
@@ -113,9 +114,12 @@ def test_a_damaged_snapshot_is_set_aside(
     assert found is not None and found.name == "step_0000000010"
     assert (tmp_path / "snapshots" / "step_0000000020.bad-1").is_dir()
     assert "step_0000000020" in caplog.text and file in caplog.text
+    if damage != "delete" and file != "manifest.json":
+        assert "sha256 differs (expected" in caplog.text
     assert store.save(20, parts(), {}).name == "step_0000000020"
 
 
+@pytest.mark.reliability("5", "no intact snapshot: exit 6, never a silent fresh start")
 def test_none_intact_is_an_error_and_none_at_all_is_not(tmp_path: Path) -> None:
     assert SnapshotStore(tmp_path / "snapshots").latest_valid() is None
     store = make_store(tmp_path)

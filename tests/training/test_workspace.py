@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import errno
-import io
 import os
 import signal
 from dataclasses import replace
@@ -16,80 +14,17 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from rich.console import Console
 
 from algos import DrQV2Agent
 from common.errors import ConfigError, NonFiniteError, ResourceError, SnapshotError
-from tests.support.fake_env import FAKE_MASKER_INFO, FakeVectorEnv, PixelFakeEnv, reset_fake_episodes
+from tests.support.fake_env import FAKE_MASKER_INFO, PixelFakeEnv, reset_fake_episodes
+from tests.support.small_runs import SMALL, make_run, output, record_actions, rows, stop_at, weights
 from training import workspace as workspace_module
 from training.guard import exclusive
 from training.settings import TrainSettings
 from training.snapshot import load_agent, load_snapshot
-from training.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SMALL = {
-    "num_train_frames": 240,
-    "num_seed_frames": 40,
-    "action_repeat": 2,
-    "frame_stack": 2,
-    "batch_size": 4,
-    "eval_every_frames": 100,
-    "num_eval_episodes": 1,
-    "snapshot_every_frames": 60,
-    "update_every_steps": 2,
-}
-
-
-def make_run(
-    run_dir: Path, agent: dict[str, Any] | None = None, env: dict[str, Any] | None = None, **cfg: Any
-) -> Workspace:
-    cfg = SMALL | cfg
-    venv = FakeVectorEnv(cfg.get("num_envs", 1), **({"length": 10} | (env or {})))
-    size = venv.single_observation_space["pixels"].shape[0]
-    options = {"feature_dim": 8, "hidden_dim": 16, "num_expl_steps": 30, "stddev_schedule": 0.3} | (
-        agent or {}
-    )
-    learner = DrQV2Agent((3 * cfg["frame_stack"], size, size), (1,), seed=cfg.get("seed", 0), **options)
-    console = Console(file=io.StringIO())
-    evaluate = lambda agent, step: {"episode_return": float(step)}  # noqa: E731
-    return Workspace(
-        SimpleNamespace(**cfg), venv, learner, FAKE_MASKER_INFO, run_dir, evaluate, reset_fake_episodes,
-        resume_command="train again", console=console,
-    )  # fmt: skip
-
-
-def output(run: Workspace) -> str:
-    return run._log_options["console"].file.getvalue()  # type: ignore[union-attr]
-
-
-def rows(run: Workspace, table: str = "train") -> list[dict[str, str]]:
-    with (run.run_dir / f"{table}.csv").open() as handle:
-        found = list(csv.DictReader(handle))
-    return [{k: v for k, v in row.items() if k != "decisions_per_second"} for row in found]
-
-
-def weights(run: Workspace) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for n in run.agent.networks().values() for p in n.parameters()])
-
-
-def record_actions(run: Workspace) -> list[np.ndarray]:
-    actions: list[np.ndarray] = []
-    send = run.venv.step_async
-    run.venv.step_async = lambda sent: (actions.append(sent.copy()), send(sent))
-    return actions
-
-
-def stop_at(run: Workspace, agent_steps: int, number: int = signal.SIGTERM) -> None:
-    """Send this process a signal once the run has made that many decisions."""
-    send = run.venv.step_async
-
-    def step_async(actions: np.ndarray) -> None:
-        if run.agent_steps == agent_steps:
-            os.kill(os.getpid(), number)
-        send(actions)
-
-    run.venv.step_async = step_async
 
 
 def test_counts_follow_drqv2(tmp_path: Path) -> None:
@@ -182,6 +117,7 @@ def test_a_cache_that_the_device_has_not_is_refused_before_anything_is_written(t
     assert not (tmp_path / "replay").exists() and not (tmp_path / "train.csv").exists()
 
 
+@pytest.mark.reliability("exact", "also with evicted episodes and three environments")
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("stop", [37, 60])
 def test_resumed_equals_uninterrupted_bit_by_bit(tmp_path: Path, stop: int, num_envs: int) -> None:
