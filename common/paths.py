@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -20,12 +21,24 @@ def resolve(path: str | os.PathLike[str]) -> Path:
 
     A relative path is looked for in the working directory first and in the project root second, so that
     ``reference_images/walker_0.png`` works from anywhere; one that exists in neither resolves to the root.
+
+    Raises:
+        InputError: no file system could hold such a path, or it names the home of nobody.
     """
-    candidate = Path(path).expanduser()
-    if candidate.is_absolute():
-        return candidate
-    here = Path.cwd() / candidate
-    return here if here.exists() else PROJECT_ROOT / candidate
+    try:
+        candidate = Path(path).expanduser()
+        here = Path.cwd() / candidate
+        found = here if candidate.is_absolute() or here.exists() else PROJECT_ROOT / candidate
+        os.fsencode(found)
+        found.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+            raise  # a disk or a permission, not the path
+        shown = ascii(os.fspath(path))
+        shown = shown if len(shown) <= 100 else f"{shown[:90]}...'"
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())[:100]
+        raise InputError(f"{shown} is no possible path ({reason}).", "Check the path.") from error
+    return found
 
 
 def output_path(path: str | os.PathLike[str]) -> Path:

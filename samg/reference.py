@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_COVER = 0.95
 _MAX_HALO = 0.30
+_FARTHEST = 1e9  # pixels; float32, in which points are kept, has no room for all numbers
 _MASK_CURE = "Redraw it with annotate.py, or save a binary mask as PNG: 255 on the object, 0 elsewhere."
 _POINTS_CURE = "Give extra_points_list as x y pairs inside the image, such as 40 24 23 68."
 
@@ -245,9 +246,11 @@ def _is_sequence(item: Any) -> bool:
 def _number(item: Any) -> float:
     try:
         number = float(item)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"extra_points_list holds {item!r}, which is not a number.", _POINTS_CURE) from error
-    if not math.isfinite(number):
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"extra_points_list holds {item!r:.60}, which is not a number.", _POINTS_CURE
+        ) from error
+    if not math.isfinite(number) or abs(number) > _FARTHEST:
         raise InputError(f"extra_points_list holds {item!r}, which is not finite.", _POINTS_CURE)
     return number
 
