@@ -1,4 +1,4 @@
-"""A real sweep on this machine, killed in the middle: every run finishes once, equal to one never interrupted."""
+"""A real sweep on this machine, killed in the middle: every run ends once, equal to one never interrupted."""
 
 import os
 import signal
