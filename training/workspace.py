@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +17,6 @@ from common import faults
 from common.errors import ConfigError, NonFiniteError, SamgError
 from common.files import sweep_stages
 from common.masking import MaskerInfo
-from common.paths import output_path
 from common.seeding import generator_states, restore_generators
 from common.stopping import StopSignal
 from training import finite
@@ -27,8 +25,7 @@ from training.factory import describe_agent, prepare_agent
 from training.guard import exclusive, resource_errors
 from training.logger import Logger
 from training.preflight import check_disk, disk_needed, rehearse_update
-from training.replay_buffer import ReplayBuffer
-from training.replay_cache import OpenFrames, check_batch, choose_frames
+from training.replay_opening import open_replay
 from training.resume import find_snapshot
 from training.schedule import Every, Until
 from training.settings import TrainSettings
@@ -109,9 +106,7 @@ class Workspace:
         self.pending: np.ndarray | None = None  # actions that were chosen and not yet answered
         self.done = np.ones(self.num_envs, bool)  # whose next episode has to begin
         self.episodes = np.zeros(self.num_envs, np.int64)
-        self.starts: list[dict[str, Any]] = [
-            {} for _ in range(self.num_envs)
-        ]  # states at the episodes' start
+        self.starts: list[dict[str, Any]] = [{}] * self.num_envs  # states at the episodes' start
         self.mask_sums = np.zeros((self.num_envs, 2))  # summed mask area and empty masks of open episodes
         self.evaluation_due = False
         self.agent_record: dict[str, Any] = {}
@@ -329,20 +324,7 @@ class Workspace:
         )
         if self.agent.device.type != "cpu":
             rehearse_update(self.agent, cfg.batch_size)
-        self.replay = ReplayBuffer(
-            self.run_dir / "replay",
-            self.frame_shape,
-            self.agent.action_dim,
-            cfg.replay_capacity,
-            nstep=cfg.nstep,
-            discount=cfg.discount,
-            frame_stack=cfg.frame_stack,
-            seed=cfg.seed,
-            num_envs=self.num_envs,
-            prefetch=cfg.prefetch,
-            open_frames=self._choose_frames(),
-            max_lost=cfg.max_lost,
-        )
+        self.replay = open_replay(self.run_dir, cfg, self.frame_shape, self.num_envs, self.agent)
         cleanup.callback(self.replay.close)
         resume_step = -1 if snapshot is None else int(read_manifest(snapshot)["agent_steps"])
         self.logger = Logger(self.run_dir, cfg.planned_decisions, resume_step, **self._log_options)
@@ -356,14 +338,6 @@ class Workspace:
             self._begin_episodes()
         newest = self.stack.frames[:, -1]
         check_disk(self.run_dir, disk_needed(newest, cfg.replay_capacity, self.agent.networks()))
-
-    def _choose_frames(self) -> OpenFrames:
-        """Return what makes the replay buffer's rows; a batch that cannot fit is refused before."""
-        cfg, device = self.cfg, self.agent.device
-        check_batch(cfg.batch_size, cfg.frame_stack * math.prod(self.frame_shape), device)
-        directory = output_path(cfg.replay_cache_dir) if cfg.replay_cache_dir else self.run_dir
-        pin_memory = device.type == "cuda"
-        return choose_frames(cfg.replay_cache, cfg.replay_capacity, device, directory, pin_memory)
 
     def save(self) -> Path:
         """Write a snapshot of everything and delete episode files that nothing names any more."""
@@ -387,6 +361,7 @@ class Workspace:
             "stack": self.stack.frames,
             "replay": self.replay.state_dict(),
             "env_states": env_states(self.starts, self.replay.open, self.agent.action_dim),
+            "mask_memory": getattr(self.venv, "mask_memory", []),
         }
         info = {
             **self._counters(),
@@ -420,5 +395,7 @@ class Workspace:
         self.starts = loop["env_states"]
         if not self.done.all():
             self.venv.set_attr("state", self.starts)
+        if loop.get("mask_memory"):
+            self.venv.mask_memory = loop["mask_memory"]
         if "generators" in loop:
             restore_generators(loop["generators"])

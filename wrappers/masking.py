@@ -38,8 +38,8 @@ def MaskObservation(
             masker fails.
 
     A masker with ``every`` = k > 1 masks the first frame of an episode and every k-th from there; the others
-    get the last mask. ``get_attr("state")`` and ``set_attr("state", ...)`` of a vector then carry that mask,
-    so that a run which is resumed goes on as if it had not been interrupted.
+    get the last mask. ``mask_memory`` of a vector holds that mask: a run that is saved with it and resumed
+    goes on as if it had not been interrupted.
     """
     wrapper = MaskVector if isinstance(env, VectorEnv) else MaskSingle
     return wrapper(env, masker, **options)  # type: ignore[arg-type]
@@ -143,20 +143,21 @@ class MaskVector(VectorWrapper):
         return self.env.call(name, *args, **kwargs)  # type: ignore[attr-defined]
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
-        """Return an attribute of every environment; ``state`` includes the last mask where that is reused."""
-        values = self.env.get_attr(name)  # type: ignore[attr-defined]
-        if name != "state" or self._masking.every == 1:
-            return values
-        pairs = zip(values, self._memories, strict=True)
-        return tuple({"env": value, "masking": memory.state_dict()} for value, memory in pairs)
+        """Return an attribute of every environment."""
+        return self.env.get_attr(name)  # type: ignore[attr-defined]
 
     def set_attr(self, name: str, values: Sequence[Any] | object) -> None:
         """Assign an attribute of every environment, one value each."""
-        if name == "state" and self._masking.every > 1:
-            states: Any = values
-            self._memories = [MaskMemory.restored(state["masking"]) for state in states]
-            values = [state["env"] for state in states]
         self.env.set_attr(name, values)  # type: ignore[attr-defined]
+
+    @property
+    def mask_memory(self) -> list[dict[str, Any]]:
+        """What masks used again need to go on as they would have; empty where every frame is masked."""
+        return [] if self._masking.every == 1 else [memory.state_dict() for memory in self._memories]
+
+    @mask_memory.setter
+    def mask_memory(self, states: Sequence[dict[str, Any]]) -> None:
+        self._memories = [MaskMemory.restored(state) for state in states] or self._memories
 
     def _masked_step(self, result: Any) -> tuple[Observation, Any, Any, Any, dict[str, Any]]:
         observation, reward, terminated, truncated, info = result

@@ -13,6 +13,7 @@ import torch
 
 import envs
 from common import faults
+from common.masking import MaskerInfo
 from common.seeding import generator_states, restore_generators
 from tests.support.small_runs import fingerprint, make_run, output, rows
 from training.snapshot import load_snapshot, read_manifest
@@ -81,6 +82,27 @@ def test_every_agent_masker_and_number_of_environments(
     whole = make_run(tmp_path / "whole", **options)
     whole.train()
     assert_equal(whole, run_in_parts(tmp_path / "parts", STOPS, **options))
+
+
+class EveryThird:
+    """Keeps the half of a frame that its own brightness names, and asks for every third frame only."""
+
+    info, every = MaskerInfo("fake", "halves", "0"), 3
+
+    def mask(self, frames: torch.Tensor, foreground: Any = None) -> torch.Tensor:
+        left = torch.arange(frames.shape[2]) < frames.shape[2] // 2
+        bright = frames[:, :, : frames.shape[2] // 2].float().mean((1, 2, 3)) > frames.float().mean((1, 2, 3))
+        return (left == bright[:, None])[:, None, :].expand(frames.shape[:3])
+
+
+@pytest.mark.reliability("exact", "also where masks are used again in between, with two environments")
+def test_masks_used_again_are_part_of_a_snapshot(tmp_path: Path) -> None:
+    options = {**SMALL, "masker": EveryThird(), "num_envs": 2}
+    whole = make_run(tmp_path / "whole", **options)
+    whole.train()
+    assert_equal(
+        whole, run_in_parts(tmp_path / "parts", ("train.step:21:term", "train.step:7:term"), **options)
+    )
 
 
 @pytest.mark.reliability("exact", "saving advances no generator")

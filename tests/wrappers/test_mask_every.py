@@ -74,17 +74,18 @@ def test_a_saved_state_goes_on_with_the_same_masks():
     env.reset()
     env.step(STILL)
     other.set_attr("state", env.get_attr("state"))
+    other.mask_memory = env.mask_memory
     for _ in range(4):
         (frames, *_, info), (same, *_, same_info) = env.step(STILL), other.step(STILL)
         assert np.array_equal(frames["pixels"], same["pixels"])
         assert np.array_equal(info["mask"], same_info["mask"])
 
 
-def test_without_reuse_the_state_is_the_environments_own():
+def test_without_reuse_there_is_nothing_to_remember():
     env = vector()
     env._masking.every = 1
     env.reset()
-    assert env.get_attr("state") == ({"episode": 0, "steps": 0},) * 2
+    assert env.mask_memory == [] and env.get_attr("state") == ({"episode": 0, "steps": 0},) * 2
 
 
 def test_single_environment_begins_anew_too():
