@@ -114,7 +114,7 @@ def test_shadows_are_drawn_as_in_training_unless_asked_otherwise(run, made, capl
     assert made[-1]["fast_render"] is True and "trained with fast_render=false" in caplog.text
     assert load_result(result).conditions.level_facts["fast_render"] is True
     config = run / "config.yaml"
-    config.write_text(config.read_text() + "\nfast_render: true\n")
+    config.write_text(config.read_text().replace("fast_render: false", "fast_render: true"))
     evaluate(run, *flags, "--overwrite")
     assert made[-1]["fast_render"] is True
     evaluate(run, *flags, "--overwrite", "--fast_render", "false")
