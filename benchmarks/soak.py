@@ -41,6 +41,7 @@ from algos import DrQV2Agent
 from common.files import STAGE_PREFIX, sha256_file, write_bytes, write_json
 from evaluation.evaluate import evaluate
 from samg import build_masker
+from training.preflight import rehearse_update
 from training.snapshot import SnapshotStore, load_agent, read_manifest
 from training.workspace import Workspace
 from wrappers import MaskObservation
@@ -93,10 +94,16 @@ class Progress:
         return int(struct.unpack("q", self._shared[:8])[0])
 
 
-def make_agent(venv: Any) -> DrQV2Agent:
-    """Return a small agent for the environment."""
+def make_agent(action_shape: tuple[int, ...] = (1,)) -> DrQV2Agent:
+    """Return a small agent."""
     options = {"feature_dim": 16, "hidden_dim": 32, "num_expl_steps": 60}
-    return DrQV2Agent((3 * STACK, SIZE, SIZE), venv.single_action_space.shape, **options)  # type: ignore[arg-type]
+    return DrQV2Agent((3 * STACK, SIZE, SIZE), action_shape, **options)  # type: ignore[arg-type]
+
+
+def warm_up() -> None:
+    """Import once what every forked process would import anew: seconds of each cycle."""
+    importlib.import_module("dm_control.suite")
+    rehearse_update(make_agent(), 2)
 
 
 def play(agent: DrQV2Agent, agent_step: int) -> dict[str, float]:
@@ -115,7 +122,7 @@ def train(run_dir: Path, progress: Progress) -> None:
     """Train until a signal comes; runs in a forked process."""
     venv, masker = DirectVectorEnv(), build_masker("none").fit(None)
     run = Workspace(
-        SimpleNamespace(**SETTINGS), MaskObservation(venv, masker), make_agent(venv), masker.info, run_dir,
+        SimpleNamespace(**SETTINGS), MaskObservation(venv, masker), make_agent(), masker.info, run_dir,
         play, envs.reset_episodes, resume_command="the soak goes on", console=Console(file=io.StringIO()),
     )  # fmt: skip
     send = run.venv.step_async
@@ -131,9 +138,7 @@ def train(run_dir: Path, progress: Progress) -> None:
 def evaluate_newest(run_dir: Path) -> None:
     """Evaluate the newest snapshot as an evaluation would; runs in a forked process."""
     networks, manifest = load_agent(run_dir)
-    venv = DirectVectorEnv()
-    agent = make_agent(venv)
-    venv.close()
+    agent = make_agent()
     agent.load_networks(networks)
     print(json.dumps(play(agent, manifest["agent_steps"])), flush=True)
 
@@ -256,7 +261,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
     torch.set_num_threads(1)
-    importlib.import_module("dm_control.suite")  # once, instead of in every process
+    warm_up()
     run_dir, rng = flags.out / "run", random.Random(flags.seed)
     rows: list[dict[str, Any]] = []
     if run_dir.exists():

@@ -8,6 +8,7 @@ others may want to know without loading anything.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -37,10 +38,16 @@ def library_versions() -> dict[str, str]:
     """Return the versions that a run's numbers depend on, and the number of threads, which orders sums."""
     versions = {"python": platform.python_version(), "torch threads": str(torch.get_num_threads())}
     versions["torch"] = torch.__version__  # names the build, which the metadata do not
+    return versions | _installed()
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
+    found = {}
     for name in _LIBRARIES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
+            found[name] = metadata.version(name)
+    return found
 
 
 def warn_of_other_versions(manifest: dict[str, Any]) -> None:
