@@ -81,7 +81,10 @@ class Workspace:
         self._log_options = {"wandb_options": wandb_options, "console": console}
         self.num_envs = int(venv.num_envs)
         if self.num_envs != self.cfg.num_envs:
-            raise ConfigError(f"num_envs={self.cfg.num_envs}, but there are {self.num_envs} environments.")
+            raise ConfigError(
+                f"num_envs={self.cfg.num_envs}, but there are {self.num_envs} environments.",
+                f"Set num_envs={self.num_envs}.",
+            )
         self.frame_shape = tuple(venv.single_observation_space["pixels"].shape)
         self.stack = FrameStack(self.cfg.frame_stack, self.num_envs, self.frame_shape)
         self.store = SnapshotStore(run_dir / "snapshots")
@@ -160,7 +163,10 @@ class Workspace:
     ) -> np.ndarray:
         """Put a step into the replay buffer; return bool (N,), the environments whose episode is over."""
         if not np.isfinite(rewards).all():
-            raise NonFiniteError(f"A reward at decision {self.agent_steps} is not finite: {rewards}.")
+            raise NonFiniteError(
+                f"A reward at decision {self.agent_steps} is not finite: {rewards}.",
+                "Look at the environment.",
+            )
         frames, done = obs["pixels"], np.logical_or(terminated, truncated)
         self.obs = self.stack.push(frames)
         self.agent_steps += self.num_envs
