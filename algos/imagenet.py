@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from common.errors import InputError
-from common.files import sha256_file
+from common.files import BROKEN_PICKLE, sha256_file
 from common.paths import existing_file
 
 IMAGENET, RANDOM = "imagenet", "random"
@@ -88,7 +88,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         else:
             # From memory: of a file cut short, seeking fails with an error that looks like the disk's.
             content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (SafetensorError, pickle.UnpicklingError, *BROKEN_PICKLE) as error:
         raise InputError(
             f"ResNet-18 weights {path} cannot be read: damaged, incomplete, or more than tensors.", _CURE
         ) from error

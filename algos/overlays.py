@@ -21,6 +21,7 @@ from algos.drqv2 import DrQV2Agent
 from algos.options import check_count, check_number
 from algos.textures import generate_textures
 from common.errors import InputError
+from common.files import BROKEN_PICTURE
 from common.paths import resolve
 from common.seeding import counter_rng
 
@@ -125,7 +126,7 @@ class OverlaySource:
         for number, path in enumerate(files):
             try:
                 image = _open(path, 3 * self.width, 3 * self.height)
-            except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError):
+            except (*BROKEN_PICTURE, Warning, Image.DecompressionBombError):
                 bad.append(str(path))
                 continue
             for place in range(number, self.images, len(files)):

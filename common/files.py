@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import shutil
+import struct
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from common import faults
 from common.errors import InputError
 
 STAGE_PREFIX = ".stage-"
+# What libraries raise, besides their own errors, on files that are cut or altered; found by fuzzing them.
+BROKEN_PICTURE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error)
+BROKEN_PICKLE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, struct.error)
 
 
 def fsync_directory(path: Path) -> None:

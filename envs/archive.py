@@ -6,9 +6,11 @@ archive with a member that points outside it is refused as a whole: nobody packs
 
 from __future__ import annotations
 
+import errno
 import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -24,16 +26,9 @@ from common.paths import existing_file
 from envs.data import matches
 from envs.download import not_published, select
 
-# RuntimeError is what zipfile raises for a password, NotImplementedError for a foreign compression.
-_BROKEN = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-)
+# Besides their own errors: RuntimeError for a password, IndexError for a member without a name.
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
+_BROKEN += (RuntimeError, LookupError, EOFError, ValueError)
 _LARGEST = 64 * 2**20  # bytes; the largest published file has 3 MB
 _CURE = "Fetch it again; expected is a .zip or .tar of the benchmark's repository, or of its data folder."
 
@@ -78,7 +73,9 @@ def open_members(archive: Path) -> Iterator[list[Member]]:
         else:
             with tarfile.open(archive) as tar:
                 yield [_of_tar(tar, info) for info in tar.getmembers()]
-    except _BROKEN as error:
+    except (*_BROKEN, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.EINVAL, None):
+            raise  # the disk, not the content; EINVAL comes from places outside the file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"The archive {archive} cannot be read ({reason}).", _CURE) from error
 

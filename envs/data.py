@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from common.errors import InputError
-from common.files import read_json, sha256_file
+from common.files import BROKEN_PICKLE, read_json, sha256_file
 from common.paths import PROJECT_ROOT, cache_dir, resolve
 
 logger = logging.getLogger(__name__)
@@ -223,7 +223,7 @@ def _load_pt(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except (pickle.UnpicklingError, *BROKEN_PICKLE, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"The colour file {path} cannot be read ({reason}).", CURES) from error
 

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from common.errors import InputError
+from common.files import BROKEN_PICTURE
 from envs.data import DAVIS_CURES
 from envs.video_background import SHORTEST, refuse_faulty, size_fault
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
-_BROKEN = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
+_BROKEN = (*BROKEN_PICTURE, Image.DecompressionBombError)
 
 
 class FrameFolders:

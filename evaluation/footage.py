@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from common.errors import InputError
+from common.files import BROKEN_PICTURE
 from common.paths import resolve
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -70,7 +71,7 @@ def _read_folder(folder: str | Path, size: int) -> list[Frame]:
                 picture = ImageOps.exif_transpose(opened)
                 resized += [file.name] if picture.size != (size, size) else []
                 frames.append((file.name, fit_frame(picture, size)))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (*BROKEN_PICTURE, Image.DecompressionBombError) as error:
             faults.append(f"{file.name} ({error})")
     if faults:
         raise InputError(

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from common.errors import InputError
+from common.files import BROKEN_PICTURE
 from common.paths import existing_file, resolve
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def read_rgb(path: str | os.PathLike[str], what: str, expect_grey: bool = False)
         raise InputError(f"{what} {path} {problem}.", "Give a PNG or JPEG file.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{what} {path} is far too large ({error}).", _CURE) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except BROKEN_PICTURE as error:
         raise InputError(f"{what} {path} is damaged ({error}).", "Copy or save it again.") from error
 
 

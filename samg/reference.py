@@ -191,7 +191,9 @@ class Reference:
         record = read_json(directory / "reference.json", "reference record")
         try:
             count, points, sources = int(record["masks"]), record["points"], tuple(record["sources"])
-        except (KeyError, TypeError, ValueError) as error:
+            if count < 1:
+                raise ValueError("a mask")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"reference record {directory / 'reference.json'} lacks {error}.", "Fit the masker again."
             ) from error

@@ -75,11 +75,10 @@ def guarded(name: str, look: Callable[[], list[Check]]) -> list[Check]:
 def check_versions(pins: dict[str, str], version: Callable[[str], str] = metadata.version) -> list[Check]:
     """Compare Python and the libraries with what was tested together."""
     python = platform.python_version()
-    new = sys.version_info >= (3, 11)
-    checks = [Check("Python", OK, python)] if new else []
-    if not new:
-        checks = [Check("Python", PROBLEM, f"{python}, expected 3.11 or newer", "Run: make setup", 7)]
     right, fix = [], "Run: make setup"
+    checks = [Check("Python", OK, python)]
+    if sys.version_info < (3, 11):  # noqa: UP036 (other than make setup, this script runs anywhere)
+        checks = [Check("Python", PROBLEM, f"{python}, expected 3.11 or newer", fix, 7)]
     for name in NEEDED:
         try:
             found = version(name).split("+")[0]
@@ -111,12 +110,11 @@ def check_device(cfg: Any) -> list[Check]:
     device = resolve_device(cfg.device)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = cfg.num_threads or torch.get_num_threads()
-    checks = [Check("threads", OK, f"torch uses {threads}, this process may use {cores} cores")]
-    if threads > cores:
-        checks = [Check("threads", WARNING, checks[0].found, f"Set num_threads={cores}.")]
+    found, cure = f"torch uses {threads}, this process may use {cores} cores", f"Set num_threads={cores}."
+    checks = [Check("threads", *((WARNING, found, cure) if threads > cores else (OK, found)))]
     if device.type == "cpu":
-        found = "cpu: a resumed run equals an uninterrupted one bitwise (same versions and num_threads)"
-        return [Check("device", OK, found), *checks]
+        promise = "a resumed run equals an uninterrupted one bitwise (same versions and num_threads)"
+        return [Check("device", OK, f"cpu: {promise}"), *checks]
     about = torch.cuda.get_device_properties(device)
     free, total = torch.cuda.mem_get_info(device)
     found = (
@@ -150,12 +148,8 @@ def check_data(cfg: Any, run: Any) -> list[Check]:
     from evaluation.plan import background_rules
 
     background = run.background()
-    build_scene(
-        background.levels[0],
-        find_task(cfg.task_name).domain,
-        image_size=cfg.image_size,
-        **background_rules(background),
-    )
+    rules = {"image_size": cfg.image_size, **background_rules(background)}
+    build_scene(background.levels[0], find_task(cfg.task_name).domain, **rules)
     checks = [Check("level of training", OK, background.levels[0])]
     folder = background.data_dir
     try:

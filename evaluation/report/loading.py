@@ -214,7 +214,10 @@ def _read_run(path: Path, labels: dict[Path, str]) -> Run:
         task, seed, repeat = run.task, int(config.seed), int(config.action_repeat)
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path / 'config.yaml'} is no configuration of a run: {reason}.", "") from error
+        raise InputError(
+            f"{path / 'config.yaml'} is no configuration of a run: {reason}.",
+            "Restore it, or leave the run out.",
+        ) from error
     return Run(path, task, name, seed, repeat, {kind: _points(path / f"{kind}.csv") for kind in CURVES})
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from common.errors import InputError
+from common.files import BROKEN_PICKLE
 
 _SHOWN = 5
 _CODE_SIGNS = ("GLOBAL", "call reduce")  # in the refusals of torch, as against bytes that are no pickle
@@ -34,7 +35,7 @@ def _read_pickle(path: Path) -> object:
                 "Use the published file, or save its state dict alone as safetensors.",
             ) from error
         raise _damaged(path, "it is no PyTorch file") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except (*BROKEN_PICKLE, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise  # a permission or a disk, not the content; EINVAL comes from seeking in a file cut short
         raise _damaged(path, "it is no whole PyTorch file") from error
