@@ -100,13 +100,13 @@ def run_times(folder: str | None) -> list[float]:
 
 def table(times: Sequence[float], gpus: Sequence[int], pack: int, slowdown: float) -> str:
     """Return the makespans as a Markdown table, in mean runs."""
-    warned = {"preempted_every": 0.5, "requeue": 0.01, "startup": 0.005}
+    warned: dict[str, float] = {"preempted_every": 0.5, "requeue": 0.01, "startup": 0.005}
     unwarned = {**warned, "lost": 0.05}
     rows = ["| GPUs | alone | packed | preempted, warned | preempted, killed | packed and warned |"]
     rows.append("| --- | --- | --- | --- | --- | --- |")
     for count in gpus:
-        packed = {"pack": pack, "slowdown": slowdown}
-        settings = ({}, packed, warned, unwarned, {**packed, **warned})
+        packed: dict[str, float] = {"pack": pack, "slowdown": slowdown}
+        settings: tuple[dict[str, float], ...] = ({}, packed, warned, unwarned, {**packed, **warned})
         spans = [makespan(times, Cluster(count, **chosen)) for chosen in settings]  # type: ignore[arg-type]
         rows.append(f"| {count} | " + " | ".join(f"{span:.1f}" for span in spans) + " |")
     return "\n".join(rows)

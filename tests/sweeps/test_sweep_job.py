@@ -148,7 +148,9 @@ def test_a_preempted_run_saves_before_submitit_puts_it_back_into_the_queue(submi
             os.kill(os.getpid(), signal.SIGUSR2)
             assert stop.number == signal.SIGTERM and came == []
             came.append("saved")
+        os.kill(os.getpid(), signal.SIGUSR2)  # said twice: the answer is on its way
         answer()
+    os.kill(os.getpid(), signal.SIGUSR2)
     assert came == ["saved", "requeued"]
 
 

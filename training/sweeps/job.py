@@ -182,18 +182,20 @@ def requeueing(ask: Callable[[], bool] = _ask_this_process) -> Iterator[Callable
 
     def receive(number: int, frame: FrameType | None) -> None:
         came.append(number)
-        if not ask():
-            before(number, frame)
+        if len(came) == 1 and not ask():  # SLURM may say it several times; once is enough
+            answer()
 
     def answer() -> None:
         if came:
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # and a requeued job must not be requeued again
             before(came[0], None)
 
     signal.signal(signal.SIGUSR2, receive)
     try:
         yield answer
     finally:
-        signal.signal(signal.SIGUSR2, before)
+        if not came:
+            signal.signal(signal.SIGUSR2, before)
 
 
 def _choose_gpu(cfg: DictConfig) -> None:
