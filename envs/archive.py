@@ -27,8 +27,8 @@ from envs.data import matches
 from envs.download import not_published, select
 
 # Besides their own errors: RuntimeError for a password, IndexError for a member without a name.
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
-_BROKEN += (RuntimeError, LookupError, EOFError, ValueError)
+_OWN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
+_BROKEN = (*_OWN, RuntimeError, LookupError, EOFError, ValueError)
 _LARGEST = 64 * 2**20  # bytes; the largest published file has 3 MB
 _CURE = "Fetch it again; expected is a .zip or .tar of the benchmark's repository, or of its data folder."
 

@@ -287,7 +287,8 @@ def make_vector_env(
         )
     gpu = (learner.index or 0) if learner is not None and learner.type == "cuda" else None
     choose_render_device(0, render_device, gpu, os.environ, count_gpus())  # refuses before any process
-    return ProcessVectorEnv([functools.partial(make_env, task, **options)] * num_envs, render_device, gpu)
+    makers = [functools.partial(make_env, task, **options)] * num_envs
+    return ProcessVectorEnv(makers, render_device=render_device, learner=gpu)
 
 
 def reset_episodes(

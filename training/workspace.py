@@ -96,9 +96,7 @@ class Workspace:
         self._log_options |= {"wandb_options": wandb_options, "console": self.console}
         self.num_envs = int(venv.num_envs)
         if (wanted := self.cfg.num_envs) != self.num_envs:
-            raise ConfigError(
-                f"num_envs={wanted}, but {self.num_envs} exist.", f"Set num_envs={self.num_envs}."
-            )
+            raise ConfigError(f"num_envs={wanted}, but {self.num_envs} exist.", "Make as many as it says.")
         self.frame_shape = tuple(venv.single_observation_space["pixels"].shape)
         self.stack = FrameStack(self.cfg.frame_stack, self.num_envs, self.frame_shape)
         self.store = SnapshotStore(run_dir / "snapshots")

@@ -157,7 +157,7 @@ class BatchMasker:
             host = to_host({name: values[: len(frames)] for name, values in found.items()})
         check_soft(host["mask"])
         if empty is None:
-            host["mask_empty"] = ~(host["mask"] >= 0.5).any(axis=(1, 2))
+            host["mask_empty"] = np.asarray(~(host["mask"] >= 0.5).any(axis=(1, 2)))
         return host
 
     def _to_device(self, rows: np.ndarray) -> Tensor:
