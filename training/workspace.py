@@ -161,11 +161,7 @@ class Workspace:
     # One step --------------------------------------------------------------------------------------------
 
     def begin(self, cleanup: contextlib.ExitStack) -> None:
-        """Lock the run directory and begin or resume the run, for those who call ``step`` themselves.
-
-        Args:
-            cleanup: gives everything back when it is closed.
-        """
+        """Begin or resume the run, for those who ``step`` themselves; ``cleanup`` gives everything back."""
         self._lock(cleanup)
         self._start(cleanup)
 
