@@ -7,6 +7,8 @@ boolean masks, which makes the host wait for the device; here the same numbers a
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
@@ -112,7 +114,8 @@ def decode_masks(
     # Token 0 of the mask tokens is the single-mask output, which nobody asks for: it is not decoded.
     heads = decoder.output_hypernetworks_mlps
     # Under autocast the last products, little work, still give logits and scores in full precision.
-    with torch.autocast(features.device.type, enabled=False):
+    device = features.device.type
+    with contextlib.nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
         tokens = tokens.float()
         hyper = [heads[i](tokens[:, 1 + i]) for i in range(1, decoder.num_mask_tokens)]
         masks = torch.stack(hyper, dim=1) @ upscaled.float().flatten(2)
