@@ -120,7 +120,10 @@ class MappedFrames(RamFrames):
         """
         turn = np.flatnonzero(np.diff(rows) != 1) + 1  # at the end of the ring
         for place, part in zip(np.split(rows, turn), np.split(frames, turn), strict=True):
-            data, offset = memoryview(np.ascontiguousarray(part)).cast("B"), int(place[0]) * frames.shape[1]
+            data, offset = (
+                memoryview(np.ascontiguousarray(part).data).cast("B"),
+                int(place[0]) * frames.shape[1],
+            )
             while data:
                 written = os.pwrite(self._file.fileno(), data, offset)
                 data, offset = data[written:], offset + written
