@@ -55,7 +55,7 @@ def finishes_like(whole: Path, run_dir: Path) -> None:
 def test_a_run_killed_at_any_point_goes_on(point: str, visit: int, whole: Path, tmp_path: Path) -> None:
     run_dir, progress = tmp_path / "run", Progress()
     if point == "replay.moved":  # a resumed run moves what is newer than its snapshot
-        killed = run_forked(lambda: train(run_dir), "train.step:48:kill", tmp_path / "log")
+        killed = run_forked(lambda: train(run_dir), "train.step:57:kill", tmp_path / "log")
         assert killed == KILLED
         visit = 1
     code = run_forked(lambda: train(run_dir, progress), f"{point}:{visit}:kill", tmp_path / "log")

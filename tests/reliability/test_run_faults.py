@@ -55,7 +55,7 @@ def goes_on(run_dir: Path, whole: str) -> None:
 @pytest.mark.reliability(
     "7", "a full disk ends the run with one sentence; once some is freed it goes on exactly"
 )
-@pytest.mark.parametrize("point", ["snapshot.file:4", "snapshot.synced:2", "replay.array:14", "log.append:3"])
+@pytest.mark.parametrize("point", ["snapshot.file:6", "snapshot.synced:2", "replay.array:14", "log.append:3"])
 def test_a_full_disk_spares_what_is_there(point: str, whole: str, tmp_path: Path) -> None:
     faults.arm(f"{point}:enospc")
     with pytest.raises(ResourceError, match=r"No space is left on the disk .* bytes are free"):
