@@ -53,7 +53,7 @@ def plan(arguments: list[str]) -> int:
         raise ConfigError(f"--rate {rate} is no speed.", "Give decisions per second, such as --rate 60.")
     completed = prepare_overrides(arguments)
     made = make_plan(completed, chosen_launcher(completed), float(rate) if rate else None)
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=_width())
     console.print(plan_table(made))
     for line in plan_summary(made):
         console.print(line, markup=False, soft_wrap=True)
@@ -70,11 +70,11 @@ def status(arguments: list[str]) -> int:
     every = _take(arguments, "--watch", default="5")
     if every is not None and not _is_positive(every):
         raise ConfigError(f"--watch {every} is no time.", "Give seconds, such as --watch 10.")
-    directory, console = _directory(arguments), Console(highlight=False)
+    directory, console = _directory(arguments), Console(highlight=False, width=_width())
     if every is not None and console.is_terminal:
         watch(directory, float(every), console)
     else:
-        console.print(overview(directory), soft_wrap=not console.is_terminal)
+        console.print(overview(directory))
     return 0
 
 
@@ -92,6 +92,10 @@ def _directory(arguments: Sequence[str]) -> Path:
         given = " ".join(arguments) or "nothing"
         raise ConfigError(f"Expected the folder of a sweep, got {given}.", "See sweep.py --help.")
     return Path(arguments[0]).expanduser().absolute()
+
+
+def _width() -> int | None:
+    return None if sys.stdout.isatty() else 200  # a file or a pipe cuts nothing off
 
 
 def _take(arguments: list[str], flag: str, default: str | None = None) -> str | None:

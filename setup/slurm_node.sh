@@ -35,7 +35,7 @@ alive() { [ -s "$folder/$1.pid" ] && kill -0 "$(cat "$folder/$1.pid")" 2>/dev/nu
 write_conf() {
   local host cpus memory
   host=$(hostname -s)
-  cpus=$(nproc)
+  cpus=$(getconf _NPROCESSORS_ONLN) # nproc obeys OMP_NUM_THREADS
   memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
   cat >"$folder/slurm.conf" <<EOF
 ClusterName=samg
@@ -99,6 +99,11 @@ start() {
 
 stop() {
   local name pid
+  export SLURM_CONF=$folder/slurm.conf
+  if alive slurmctld; then # jobs outlive the daemons otherwise
+    scancel -u root 2>/dev/null || true
+    for _ in $(seq 40); do [ -z "$(squeue -h 2>/dev/null)" ] && break; sleep 0.5; done
+  fi
   for name in slurmd slurmctld munged; do
     alive "$name" || continue
     pid=$(cat "$folder/$name.pid")

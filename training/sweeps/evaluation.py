@@ -56,6 +56,7 @@ def evaluate(directory: Path, flags: Sequence[str], overrides: Sequence[str]) ->
         from training.sweeps.slurm import install
 
         install(None)
+    sys.argv.append(f"hydra.searchpath=['file://{CONFIG_DIR}']")  # where the launchers are
     hydra.main(version_base=None, config_path=str(CONFIG_DIR / "sweep"), config_name="evaluation")(_job)()
     return _sum_up(place, finished, len(planned))
 

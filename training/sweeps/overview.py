@@ -84,7 +84,7 @@ def overview(directory: Path) -> Group:
     """Return the table of a folder of runs, with sums and errors below it."""
     runs = standings(directory)
     table = Table(box=None, header_style="bold")
-    table.add_column("run")
+    table.add_column("run", overflow="fold")
     table.add_column("state")
     for name in ("decisions", "planned", "per second", "left", "turns", "levels"):
         table.add_column(name, justify="right")

@@ -135,7 +135,7 @@ def planned_runs(directory: Path) -> dict[str, int]:
 def plan_table(plan: Plan) -> Table:
     """Return a table of the runs, those that differ in their seed in one row."""
     table = Table(box=None, header_style="bold")
-    table.add_column("runs")
+    table.add_column("runs", overflow="fold")
     for name in ("seeds", "decisions", "left", "memory", "disk", "rate", "hours"):
         table.add_column(name, justify="right")
     groups: dict[tuple[str, ...], list[Needs]] = {}
