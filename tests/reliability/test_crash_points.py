@@ -30,7 +30,7 @@ def train(run_dir: Path, progress: Progress | None = None) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(one_thread_in_module: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing interrupted."""
     run_dir = tmp_path_factory.mktemp("whole") / "run"
     train(run_dir)  # in this process, so that those that are forked later find everything imported

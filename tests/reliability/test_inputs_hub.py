@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import constants
 
 from common.errors import InputError
-from samg.weights import download_paper, find_paper_weights, hub
+from samg.weights import download_weights, find_paper_weights, hub
 from tests.support.file_server import serve
 
 SAM = "mit-han-lab/efficientvit-sam/resolve/main/efficientvit_sam_l1.pt"
@@ -72,7 +72,7 @@ WHOLE = sorted(FILES.values())
 )
 def test_weights_arrive_whole(steps, ranges, start, empty_cache):
     served = start({SAM: steps})
-    records = download_paper()
+    records = download_weights("paper")
     assert snapshots(empty_cache) == WHOLE and served.gets(SAM) == ranges
     assert {record.sha256 for record in records.values()} == {
         hashlib.sha256(content).hexdigest() for content in FILES.values()
@@ -99,13 +99,13 @@ def test_weights_arrive_whole(steps, ranges, start, empty_cache):
 def test_weights_that_are_wrong_are_not_kept(step, says, start, empty_cache):
     start({SAM: [step] * 20})
     with pytest.raises(InputError, match=says) as caught:
-        download_paper()
+        download_weights("paper")
     assert caught.value.exit_code == 3 and caught.value.hint
     assert snapshots(empty_cache) == []
     with pytest.raises(InputError):
         find_paper_weights()
     start()
-    download_paper()
+    download_weights("paper")
     assert snapshots(empty_cache) == WHOLE
 
 
@@ -114,12 +114,12 @@ def test_weights_that_are_wrong_are_not_kept(step, says, start, empty_cache):
 )
 def test_a_poisoned_cache_is_repaired(start, empty_cache):
     served = start()
-    path = next(iter(download_paper()))
+    path = next(iter(download_weights("paper")))
     poisoned = path.read_bytes()[:-3] + b"bad"
     path.resolve().write_bytes(poisoned)
     with pytest.raises(InputError, match="damaged: its SHA-256 is"):
         hub.describe_file(path, "sam", "l1")
-    download_paper()
+    download_weights("paper")
     assert snapshots(empty_cache) == WHOLE and len(served.gets(SAM)) == 2
     (aside,) = empty_cache.glob("models--*/blobs/*.bad")
     assert aside.read_bytes() == poisoned

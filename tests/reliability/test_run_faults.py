@@ -37,7 +37,7 @@ def disarmed() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+def whole(one_thread_in_module: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     run = make_run(tmp_path_factory.mktemp("whole"), **RUN)
     run.train()
     return fingerprint(run.agent)

@@ -27,7 +27,7 @@ def disarmed() -> Any:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+def whole(one_thread_in_module: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     run = make_run(tmp_path_factory.mktemp("whole"))
     run.train()
     return fingerprint(run.agent)

@@ -202,7 +202,7 @@ def test_a_file_that_is_not_what_the_hub_sent_is_refused(no_weights_anywhere):
     path = into_cache(no_weights_anywhere, SAM_REPO, "efficientvit_sam_l1.pt", b"cut", digest="0" * 64)
     with pytest.raises(InputError, match="damaged") as caught:
         hub_module.describe_file(path, "sam", "l1")
-    assert "fetches it again" in caught.value.hint
+    assert "python setup/download.py paper" in caught.value.hint
 
 
 def test_a_full_disk_is_a_resource_error(fake_hub, monkeypatch):

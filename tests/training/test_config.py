@@ -172,12 +172,13 @@ def test_a_start_that_failed_does_not_occupy_the_folder(tmp_path):
     assert OmegaConf.load(tmp_path / "config.yaml").masker.variant == "none"
 
 
-@pytest.mark.parametrize("variant", ["paper", "tiny"])
+@pytest.mark.parametrize("variant", ["paper", "fast", "tiny"])
 def test_masker_files_name_every_option(variant):
     from samg.build import NETWORKS
+    from samg.numerics import NUMERICS
     from samg.options import SamgOptions
 
-    options = {field.name for field in dataclasses.fields(SamgOptions)}
+    options = {field.name for field in dataclasses.fields(SamgOptions)} | set(NUMERICS)
     expected = options | {"variant", "weights", "compat"} | set(NETWORKS[variant].settings)
     assert set(compose_config([f"masker={variant}"]).masker) == expected
 
