@@ -20,6 +20,7 @@ from common.files import read_json
 from common.paths import PROJECT_ROOT
 from envs.levels import check_domain, get_level
 from samg import SamgOptions, build_masker
+from samg.numerics import NUMERICS
 from training.config import CONFIG_DIR, compose_config, prepare_overrides, save_config, validate
 
 STUDIES = study_names()
