@@ -182,6 +182,8 @@ def requeueing(ask: Callable[[], bool] = _ask_this_process) -> Iterator[Callable
 
     def receive(number: int, frame: FrameType | None) -> None:
         came.append(number)
+        if frame is None:  # handed on by ``StopSignal.leave``: it is saved, and the answer is on its way
+            return
         if len(came) == 1 and not ask():  # SLURM may say it several times; once is enough
             answer()
 
