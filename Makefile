@@ -47,8 +47,8 @@ format: ## format and mend what ruff can
 pins: ## write the installed versions into setup/constraints.txt
 	@{ head -2 setup/constraints.txt; $(VENV) -m uv pip freeze --python $(VENV) | grep -v -E '^(nvidia-|cuda-|triton|uv=|setuptools|pip=|-e |samg)'; } > setup/.pins && mv setup/.pins setup/constraints.txt
 
-bench: setup ## measure the masker's parts
-	$(VENV) benchmarks/masker.py
+bench: setup ## measure everything on this machine, into runs/benchmarks
+	$(VENV) -m benchmarks.all --out runs/benchmarks
 
 clean: ## remove caches (never runs or weights)
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

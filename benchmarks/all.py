@@ -71,7 +71,7 @@ def parts(device: str) -> list[Part]:
         Part("update", "DrQ-v2's update", one, ["--rounds", "1", "--warmup", "1", "--batch", "16"]),
         Part("agents", "All agents", one, ["--rounds", "1", "--warmup", "0", "--batch", "8"]),
         Part("replay", "Replay", [], ["--rounds", "1", "--transitions", "2000"], device=False),
-        Part("render", "Rendering", [], ["--quick"], device=False),
+        Part("render", "Rendering", [], ["--rounds", "1", "--frames", "4"], device=False),
         Part("evaluation", "Evaluation", one, ["--episodes", "1", "--rounds", "1", "--action-repeat", "50"]),
         Part("training_step", "Whole training steps, one environment", step, steps),
         Part("training_step-envs", "Whole training steps, several", [*step, *several], steps),
