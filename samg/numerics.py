@@ -7,6 +7,7 @@ recorded beside a masker's fingerprint and is no part of it.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
@@ -115,9 +116,11 @@ class MaskerNumerics:
         Weights are constants on a CPU ("freezing"): they are laid out for the kernels once.
         """
         options: dict[str, Any] = {"freezing": True} if device.type == "cpu" else {}
-        compiled: Function = torch.compile(  # type: ignore[call-overload]  # the stubs lack the limit
-            function, dynamic=False, options=options, recompile_limit=_COMPILATIONS
-        )
+        limit: dict[str, Any] = {"recompile_limit": _COMPILATIONS}
+        if "recompile_limit" not in inspect.signature(torch.compile).parameters:  # older versions of torch
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _COMPILATIONS)
+            limit = {}
+        compiled: Function = torch.compile(function, dynamic=False, options=options, **limit)
         return compiled
 
     def to_dict(self) -> dict[str, Any]:
