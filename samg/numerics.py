@@ -118,10 +118,11 @@ class MaskerNumerics:
         options: dict[str, Any] = {"freezing": True} if device.type == "cpu" else {}
         limit: dict[str, Any] = {"recompile_limit": _COMPILATIONS}
         if "recompile_limit" not in inspect.signature(torch.compile).parameters:  # older versions of torch
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _COMPILATIONS)
-            limit = {}
-        compiled: Function = torch.compile(function, dynamic=False, options=options, **limit)
-        return compiled
+            from torch._dynamo import config
+
+            config.recompile_limit, limit = max(config.recompile_limit, _COMPILATIONS), {}
+        compiled: Any = torch.compile(function, dynamic=False, options=options, **limit)
+        return compiled  # type: ignore[no-any-return]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the choices as JSON values."""
