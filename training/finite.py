@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +63,16 @@ def evidence(
     run_dir: Path,
     agent_steps: int,
     updates: int,
-    env_states: Sequence[dict[str, Any]],
-    arrays: dict[str, np.ndarray],
+    env_states: Callable[[], Sequence[dict[str, Any]]],
+    arrays: Callable[[], Mapping[str, np.ndarray]],
 ) -> Iterator[None]:
     """Write what was at hand into a new folder of ``nonfinite/`` when a number in the block is not finite.
 
     Args:
         run_dir: the run.
         agent_steps, updates: how far it was.
-        env_states: what restores each environment: ``actions`` and plain values.
-        arrays: whatever else may tell the cause.
+        env_states: tells what restores each environment: ``actions`` and plain values; asked only then.
+        arrays: tells whatever else may show the cause; asked only then.
 
     Raises:
         NonFiniteError: that of the block, naming the folder.
@@ -81,12 +81,13 @@ def evidence(
         yield
     except NonFiniteError as error:
         facts: dict[str, Any] = {"error": error.message, "agent_steps": agent_steps, "updates": updates}
-        for env, state in enumerate(env_states):
+        kept = dict(arrays())
+        for env, state in enumerate(env_states()):
             facts[f"env_{env}"] = {key: value for key, value in state.items() if key != "actions"}
-            arrays = {**arrays, f"actions_{env}": state["actions"]}
+            kept[f"actions_{env}"] = state["actions"]
         name = f"step_{agent_steps:010d}"
         path = run_dir / FOLDER / f"{name}-{len(list((run_dir / FOLDER).glob(f'{name}-*'))) + 1}"
         with atomic_directory(path) as stage:
             write_json(stage / "facts.json", facts)
-            np.savez_compressed(stage / "arrays.npz", **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(stage / "arrays.npz", **kept)  # type: ignore[arg-type]
         raise NonFiniteError(error.message, f"{error.hint} What was known is in {path}.") from error

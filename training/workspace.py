@@ -201,7 +201,7 @@ class Workspace:
         """Return float32 (N, A) exploring actions, or those that the environments have yet to answer."""
         if self.pending is None:
             actions = self.agent.act(self.obs, self.agent_steps, eval_mode=False)
-            with self._evidence(action=actions):
+            with self._evidence(lambda: {"action": actions}):
                 finite.check_actions(actions, self.agent_steps)
             self.pending = actions
         faults.point("train.act")
@@ -218,7 +218,7 @@ class Workspace:
     def _update_once(self, batch: Batch, step: int) -> None:
         metrics = self.agent.update(batch.to(self.agent.device), step)
         if self.agent.device.type == "cpu":  # elsewhere it would wait; the next action tells as well
-            with self._evidence(**{name: value.cpu().numpy() for name, value in batch._asdict().items()}):
+            with self._evidence(lambda: {name: value.numpy() for name, value in batch._asdict().items()}):
                 finite.check_metrics(metrics)
         self.logger.metrics.add(metrics)
         self.updates += 1
@@ -235,7 +235,7 @@ class Workspace:
     ) -> None:
         """Put a step into the replay buffer and note which episodes are over."""
         faults.point("train.step")
-        with self._evidence(action=actions, reward=rewards, **obs):
+        with self._evidence(lambda: {"action": actions, "reward": rewards, **obs}):
             finite.check_step(obs, rewards, self.agent_steps)
         frames, done = obs["pixels"], np.logical_or(terminated, truncated)
         if done.any():
@@ -270,10 +270,12 @@ class Workspace:
                     log.warning("The environments failed, and no snapshot could be written (%s).", error)
             raise
 
-    def _evidence(self, **arrays: np.ndarray) -> contextlib.AbstractContextManager[None]:
-        """Keep what was at hand when a number in the block was not finite."""
-        states = env_states(self.starts, self.replay.open, self.agent.action_dim)
-        return finite.evidence(self.run_dir, self.agent_steps, self.updates, states, arrays)
+    def _evidence(self, arrays: Callable[[], Any] = dict) -> contextlib.AbstractContextManager[None]:
+        """Keep ``arrays`` and what else was at hand when a number in the block is not finite."""
+        return finite.evidence(self.run_dir, self.agent_steps, self.updates, self._env_states, arrays)
+
+    def _env_states(self) -> list[dict[str, Any]]:
+        return env_states(self.starts, self.replay.open, self.agent.action_dim)
 
     def _counters(self) -> dict[str, int]:
         frames = self.agent_steps * self.cfg.action_repeat
@@ -356,7 +358,7 @@ class Workspace:
             "metrics": self.logger.metrics.state_dict(),
             "stack": self.stack.frames,
             "replay": self.replay.state_dict(),
-            "env_states": env_states(self.starts, self.replay.open, self.agent.action_dim),
+            "env_states": self._env_states(),
             "mask_memory": getattr(self.venv, "mask_memory", []),
         }
         info = {
