@@ -23,7 +23,7 @@ from algos.agent import Batch
 from algos.augmentations import crop_shift, random_shift
 from algos.distributions import TruncatedNormal
 from algos.networks import Actor, Critic, Encoder, soft_update
-from algos.numerics import Numerics
+from algos.numerics import AgentNumerics
 from algos.recorded_update import RecordedUpdate
 from algos.schedules import parse_schedule
 from common.errors import SnapshotError
@@ -51,7 +51,7 @@ class DrQV2Agent:
         stddev_schedule: exploration noise by decisions made (see ``algos.schedules``).
         stddev_clip: limit of the noise inside the updates.
         seed: seeds initialisation and generators.
-        numerics: how updates are computed, fields of ``algos.numerics.Numerics`` by name.
+        numerics: how updates are computed, fields of ``algos.numerics.AgentNumerics`` by name.
 
     Metrics of ``update``: ``batch_reward`` and ``critic_target_q``, means over the batch of the n-step reward
     and of the target; ``critic_loss``, what critic and encoder minimised; ``critic_q1`` and ``critic_q2``,
@@ -73,9 +73,9 @@ class DrQV2Agent:
         stddev_schedule: str | float = "linear(1.0,0.1,100000)",
         stddev_clip: float = 0.3,
         seed: int = 0,
-        numerics: Numerics | Mapping[str, Any] | None = None,
+        numerics: AgentNumerics | Mapping[str, Any] | None = None,
     ) -> None:
-        self.numerics = Numerics.of(numerics).on(torch.device(device))
+        self.numerics = AgentNumerics.of(numerics).on(torch.device(device))
         self.obs_shape = tuple(obs_shape)
         self.action_dim = int(action_shape[0])
         self.device = torch.device(device)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from common.errors import ConfigError, unknown_choice
-from common.numerics import PRECISIONS, check_bfloat16, no_compiler
+from common.errors import unknown_choice
+from common.numerics import Numerics
 
 SHIFTS = ("crop", "bilinear")
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Numerics:
+class AgentNumerics(Numerics):
     """Choices that change the speed of an update and the last bits of its results (``bfloat16``: more).
 
     Attributes:
@@ -33,63 +29,31 @@ class Numerics:
         cuda_graph: record an update once and replay it as one launch; needs a CUDA device.
     """
 
-    precision: str = "float32"
+    key = "agent.numerics"
+    words = ("precision", "shift")
+
     channels_last: bool = True
     shift: str = "crop"
-    compile: bool = False
-    cuda_graph: bool = False
 
     @classmethod
-    def of(cls, options: Numerics | Mapping[str, Any] | None) -> Numerics:
+    def of(cls, options: AgentNumerics | Mapping[str, Any] | None) -> AgentNumerics:
         """Return the choices named in ``options``, defaults for the others.
 
         Raises:
             ConfigError: an unknown name or value.
         """
-        if isinstance(options, Numerics):
+        if isinstance(options, AgentNumerics):
             return options
         given = dict(options or {})
         known = {field.name for field in fields(cls)}
-        for name, value in given.items():
+        for name in given:
             if name not in known:
                 raise unknown_choice("key of agent.numerics", name, known)
-            if name not in ("precision", "shift") and not isinstance(value, bool):
-                raise ConfigError(f"agent.numerics.{name}={value} is not possible.", "Use true or false.")
+        cls.check(given)
         chosen = cls(**given)
-        if chosen.precision not in PRECISIONS:
-            raise unknown_choice("agent.numerics.precision", chosen.precision, PRECISIONS)
         if chosen.shift not in SHIFTS:
             raise unknown_choice("agent.numerics.shift", chosen.shift, SHIFTS)
         return chosen
-
-    def on(self, device: torch.device) -> Numerics:
-        """Return what of this is possible on ``device``; what is not, and only costs time, is logged.
-
-        Raises:
-            ConfigError: CUDA graphs without a CUDA device.
-            ResourceError: the device cannot compute in bfloat16.
-        """
-        if self.cuda_graph and device.type != "cuda":
-            raise ConfigError(
-                f"agent.numerics.cuda_graph=true needs a CUDA device, and device is {device}.",
-                "Set agent.numerics.cuda_graph=false or device=cuda.",
-            )
-        if self.precision == "bfloat16":
-            check_bfloat16(device, "agent.numerics.precision")
-        reason = no_compiler(device) if self.compile else None
-        if reason is None:
-            return self
-        log.warning("agent.numerics.compile=true is ignored: %s.", reason)
-        return Numerics(**{**asdict(self), "compile": False})
-
-    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        """Return the context in which an update is computed."""
-        dtype = PRECISIONS[self.precision]
-        return torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext()
-
-    def eager(self) -> AbstractContextManager[Any]:
-        """Return a context in which compiled networks run uncompiled."""
-        return torch.compiler.set_stance("force_eager") if self.compile else contextlib.nullcontext()
 
     def apply(self, networks: Iterable[nn.Module]) -> None:
         """Tell networks how to compute."""
@@ -102,7 +66,7 @@ class Numerics:
 
 
 class ImageNetwork(nn.Module):
-    """A network that begins with images; ``Numerics.apply`` sets their layout."""
+    """A network that begins with images; ``AgentNumerics.apply`` sets their layout."""
 
     channels_last: bool = True
 

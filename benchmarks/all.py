@@ -21,8 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import flags as flags_of
 from common.devices import resolve_device
-from common.errors import run_script, unknown_choice
+from common.errors import run_script
 from common.files import write_bytes
 from common.paths import PROJECT_ROOT, output_path
 
@@ -108,9 +109,7 @@ def page(chosen: Sequence[Part], folder: Path, flags: argparse.Namespace) -> str
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags_of.parser(__doc__)
     names = [part.name for part in parts("cpu")]
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where results are written")
     parser.add_argument("--only", nargs="+", default=names, metavar="NAME", help=", ".join(names))
@@ -118,9 +117,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few rounds; figures worth little")
     parser.add_argument("--overwrite", action="store_true", help="measure again what is there")
     flags = parser.parse_args(arguments)
-    for name in flags.only:
-        if name not in names:
-            raise unknown_choice("benchmark", name, names)
+    flags_of.check_known("benchmark", flags.only, names)
     return flags
 
 

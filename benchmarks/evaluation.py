@@ -29,10 +29,11 @@ run_as_module(__spec__, "benchmarks.evaluation")
 import torch
 
 import envs
-from benchmarks import output
+from benchmarks import flags as flags_of
+from benchmarks import machine, output
 from benchmarks.maskers import fitted_masker
 from common.devices import resolve_device
-from common.errors import ConfigError, run_script
+from common.errors import run_script
 from evaluation.evaluate import EpisodeResult, evaluate, fixed_batch
 from training.config import compose_config
 from training.factory import make_agent
@@ -158,9 +159,7 @@ def markdown(rows: Sequence[dict[str, Any]], setting: dict[str, Any]) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags_of.parser(__doc__)
     parser.add_argument("--task", default="cartpole_swingup")
     parser.add_argument("--level", default="train")
     parser.add_argument("--masker", help="default tiny; with --check none")
@@ -169,21 +168,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--action-repeat", type=int, default=2, help="control steps per decision")
     parser.add_argument("--image-size", type=int, default=84)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--check", action="store_true", help="compare the episodes instead of timing them")
-    parser.add_argument("--out", help="write the figures as JSON, and the table beside it")
+    flags_of.add_machine(parser)
     flags = parser.parse_args(arguments)
     flags.masker = flags.masker or (UNMASKED if flags.check else "tiny")
     flags.processes = sorted(set(flags.processes or ([1, 2, 4] if flags.check else [1, 2])))
     flags.episodes = (20 if flags.check else 4) if flags.episodes is None else flags.episodes
-    for name, least in (
-        ("episodes", flags.episodes),
-        ("rounds", flags.rounds),
-        ("processes", flags.processes[0]),
-    ):
-        if least < 1:
-            raise ConfigError(f"--{name} {least} is not possible.", "Use 1 or more.")
+    flags_of.check_counts(flags, "episodes", "rounds", "processes")
     return flags
 
 
@@ -195,14 +186,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     setting = {
         "task": flags.task,
         "level": flags.level,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(),
         "episodes": flags.episodes,
         "rounds": flags.rounds,
         "action_repeat": flags.action_repeat,
         "LP_NUM_THREADS": os.environ["LP_NUM_THREADS"],
-        "torch": torch.__version__,
+        **machine.facts(device),
+        "clock": "wall",
     }
     if flags.check:
         found = check(flags, device)

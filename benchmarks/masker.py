@@ -27,11 +27,12 @@ import torch
 
 import samg.masker
 import samg.persam
+from benchmarks import flags as flags_of
 from benchmarks import machine, output
 from benchmarks.ledger import Ledger, clock
 from benchmarks.maskers import drawn_weights
 from common.devices import resolve_device
-from common.errors import ConfigError, run_script, unknown_choice
+from common.errors import run_script
 from common.numerics import PRECISIONS
 from samg import Reference, SamGMasker, SamgOptions
 from samg.build import NETWORKS as SETS
@@ -188,29 +189,16 @@ def markdown(results: Sequence[dict[str, Any]], setting: dict[str, Any]) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags_of.parser(__doc__)
     parser.add_argument("--variants", nargs="+", default=["paper", "tiny"], help=", ".join(SETS))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64], help="frames per call")
     parser.add_argument("--repeats", type=int, default=8, help="calls; divided by the batch size, at least 1")
     parser.add_argument("--precision", default="float32", help=", ".join(PRECISIONS))
-    parser.add_argument("--out", help="write the figures as JSON, and the tables beside it")
+    flags_of.add_machine(parser)
     flags = parser.parse_args(arguments)
-    for variant in flags.variants:
-        if variant not in SETS:
-            raise unknown_choice("masker", variant, SETS)
-    if flags.precision not in PRECISIONS:
-        raise unknown_choice("precision", flags.precision, PRECISIONS)
-    for name, value in (
-        ("batches", min(flags.batches)),
-        ("repeats", flags.repeats),
-        ("threads", flags.threads),
-    ):
-        if value < 1:
-            raise ConfigError(f"--{name} {value} is not possible.", "Use 1 or more.")
+    flags_of.check_known("masker", flags.variants, SETS)
+    flags_of.check_known("precision", [flags.precision], PRECISIONS)
+    flags_of.check_counts(flags, "batches", "repeats", "threads")
     return flags  # fmt: skip
 
 

@@ -24,14 +24,15 @@ from typing import Any
 os.environ.setdefault("MUJOCO_GL", "egl")
 
 import torch
-from samg.agreement import episode_masks, mask_iou
 
 import envs
+from benchmarks import flags as flags_of
 from benchmarks import machine, output
 from benchmarks.ledger import Ledger, clock
 from benchmarks.maskers import drawn_weights, fitted_masker
 from common.devices import resolve_device
-from common.errors import ConfigError, SamgError, run_script, unknown_choice
+from common.errors import SamgError, run_script
+from samg.agreement import episode_masks, mask_iou
 from samg.build import NETWORKS
 
 BASELINE = "exact"
@@ -198,9 +199,7 @@ def table(rows: Sequence[dict[str, Any]], rates: dict[str, float]) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags_of.parser(__doc__)
     parser.add_argument("--variants", nargs="+", default=["tiny", "paper"], help=", ".join(NETWORKS))
     parser.add_argument("--rows", nargs="+", default=list(ROWS), metavar="ROW", help="; ".join(ROWS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1], help="frames per call")
@@ -208,24 +207,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--level", default="color_hard")
     parser.add_argument("--frames", type=int, default=24, help="whose masks are compared")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--quick", action="store_true", help="tiny, one round, four frames")
-    parser.add_argument("--out", help="write the figures as JSON, and the tables beside it")
+    flags_of.add_machine(parser)
     flags = parser.parse_args(arguments)
     if flags.quick:
         flags.variants, flags.rounds, flags.frames = ["tiny"], 1, 4
-    for variant in flags.variants:
-        if variant not in NETWORKS:
-            raise unknown_choice("masker", variant, NETWORKS)
-    for label in flags.rows:
-        if label not in ROWS:
-            raise unknown_choice("row", label, ROWS)
-    for name in ("frames", "rounds", "threads"):
-        if getattr(flags, name) < 1:
-            raise ConfigError(f"--{name} {getattr(flags, name)} is not possible.", "Use 1 or more.")
-    if min(flags.batches) < 1:
-        raise ConfigError(f"--batches {min(flags.batches)} is not possible.", "Use 1 or more.")
+    flags_of.check_known("masker", flags.variants, NETWORKS)
+    flags_of.check_known("row", flags.rows, ROWS)
+    flags_of.check_counts(flags, "frames", "rounds", "threads", "batches")
     flags.rows = [label for label in ROWS if label in (BASELINE, *flags.rows)]
     return flags
 

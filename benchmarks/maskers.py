@@ -9,15 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.masking import ObservationMasker
 from samg import Reference, build_masker
-from samg.build import DRAWN, VARIANTS
+from samg.build import DRAWN
 from training.config import MASKERS_WITHOUT_REFERENCE, compose_config
 
 _KEYS = ("original_image", "masked_image", "extra_points_list", "extra_masked_images_list")
-
-
-def masker_names() -> tuple[str, ...]:
-    """Return all variants."""
-    return VARIANTS
 
 
 def drawn_weights(variant: str) -> str | None:
@@ -36,7 +31,7 @@ def fitted_masker(
     """Return a masker fitted to the reference that comes with a task.
 
     Args:
-        variant: one of ``masker_names``.
+        variant: one of ``samg.build.VARIANTS``.
         task: such as ``walker_walk``.
         device: where it runs.
         options: of ``samg.build_masker``.

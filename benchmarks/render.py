@@ -22,11 +22,13 @@ from contextlib import closing
 from typing import Any
 
 import numpy as np
+import torch
 
 import envs
-from common.errors import ConfigError, run_script
-from common.files import write_bytes, write_json
-from common.paths import PROJECT_ROOT, output_path
+from benchmarks import flags as flags_of
+from benchmarks import machine, output
+from common.errors import run_script
+from common.paths import PROJECT_ROOT
 
 TASKS = ("walker_walk", "cheetah_run", "cartpole_swingup", "cup_catch", "finger_spin", "quadruped_walk")
 MOVED = 8  # of 255
@@ -99,39 +101,30 @@ def measure(flags: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def markdown(found: dict[str, Any], flags: argparse.Namespace) -> str:
-    """Return the result as a Markdown table."""
-    lines = [
-        f"{flags.image_size} px, {flags.frames} pictures, {flags.rounds} rounds; CPU ms, wall ms (x stock).",
-        "",
-        f"| task | {' | '.join(ROWS)} | moved pixels |",
-        f"|---|{'---|' * (len(ROWS) + 1)}",
-    ]
+def markdown(found: dict[str, Any], setting: dict[str, Any]) -> str:
+    """Return the result as a Markdown table: CPU ms, wall ms, each with its ratio to stock."""
+    lines = []
     for task, rows in found.items():
         cells = [task]
         for row in ROWS:
             one = rows[row]
             clocks = [f"{one[f'{name}_ms']:.1f} ({one[f'{name}_ratio']:.2f})" for name in ("cpu", "wall")]
             cells.append(", ".join(clocks))
-        lines.append(f"| {' | '.join(cells)} | {100 * rows['moved']:.3f} % |")
-    return "\n".join(lines) + "\n"
+        lines.append([*cells, f"{100 * rows['moved']:.3f} %"])
+    return f"{output.setting_line(setting)}\n\n{output.table(['task', *ROWS, 'moved pixels'], lines)}"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags_of.parser(__doc__)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), metavar="TASK")
     parser.add_argument("--frames", type=int, default=60, help="per row and round; the first is not counted")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--image-size", type=int, default=84)
     parser.add_argument("--out", help="write the figures as JSON, and the table beside it")
     flags = parser.parse_args(arguments)
-    for name, least in (("frames", 2), ("rounds", 1), ("image_size", 1)):
-        if getattr(flags, name) < least:
-            flag = name.replace("_", "-")
-            raise ConfigError(f"--{flag} {getattr(flags, name)} is not possible.", f"Use {least} or more.")
+    flags_of.check_counts(flags, "frames", least=2)
+    flags_of.check_counts(flags, "rounds", "image_size")
     for task in flags.tasks:
         envs.find_task(task)
     return flags
@@ -142,14 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("MUJOCO_GL", "egl")
     flags = parse(arguments)
     found = measure(flags)
-    text = markdown(found, flags)
-    print(text)
-    if flags.out:
-        path = output_path(flags.out)
-        setting = {"frames": flags.frames, "rounds": flags.rounds, "image_size": flags.image_size}
-        write_json(path, {"setting": setting, "tasks": found})
-        write_bytes(path.with_suffix(".md"), text.encode())
-        print(f"Written: {path}, {path.with_suffix('.md')}")
+    setting = {"frames": flags.frames, "rounds": flags.rounds, "image_size": flags.image_size}
+    setting |= machine.facts(torch.device("cpu")) | {"clock": "CPU ms, wall ms"}
+    output.finish(flags.out, {"setting": setting, "tasks": found}, markdown(found, setting))
 
 
 if __name__ == "__main__":

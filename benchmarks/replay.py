@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import flags as flags_of
+from benchmarks import output
 from common.devices import resolve_device
 from common.errors import ConfigError, run_script
-from common.files import write_json
-from common.paths import output_path
 from training.replay_buffer import ReplayBuffer
 from training.replay_cache import CACHES, choose_frames
 
@@ -71,9 +71,7 @@ def measure(buffer: ReplayBuffer, flags: argparse.Namespace) -> dict[str, Any]:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags_of.parser(__doc__)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--batches", type=int, default=40, help="per round")
     parser.add_argument("--rounds", type=int, default=7, help="one more is made first and not counted")
@@ -82,12 +80,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="where batches go from the gpu cache")
     parser.add_argument("--nstep", type=int, default=3)
     parser.add_argument("--image-size", type=int, default=84)
-    parser.add_argument("--out", help="write the figures as JSON")
+    parser.add_argument("--out", help="write the figures as JSON, and the table beside it")
     flags = parser.parse_args(arguments)
-    for name in ("batch", "batches", "rounds", "nstep", "image_size"):
-        if getattr(flags, name) < 1:
-            flag = name.replace("_", "-")
-            raise ConfigError(f"--{flag} {getattr(flags, name)} is not possible.", "Use 1 or more.")
+    flags_of.check_counts(flags, "batch", "batches", "rounds", "nstep", "image_size")
     if flags.transitions < EPISODE:
         raise ConfigError(f"--transitions {flags.transitions} holds no episode.", f"Use {EPISODE} or more.")
     return flags
@@ -109,13 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "nstep": flags.nstep,
     }
     setting |= {"image_size": flags.image_size, "prefetch": False, "numpy": np.__version__}
-    print(", ".join(f"{name} {value}" for name, value in setting.items()))
-    print(f"{found['samples_per_cpu_second']:,.0f} samples per second of CPU time, "
-          f"{found['samples_per_second']:,.0f} by the wall clock")  # fmt: skip
-    print(f"{found['bytes_per_transition']:,.0f} bytes per transition")
-    if flags.out:
-        write_json(output_path(flags.out), {"setting": setting, **found})
-        print(f"Written: {output_path(flags.out)}")
+    rows = [
+        ["samples per second of CPU time", f"{found['samples_per_cpu_second']:,.0f}"],
+        ["samples per second by the wall clock", f"{found['samples_per_second']:,.0f}"],
+        ["bytes per transition", f"{found['bytes_per_transition']:,.0f}"],
+    ]
+    text = f"{output.setting_line(setting)}\n\n{output.table(['what', 'figure'], rows)}"
+    output.finish(flags.out, {"setting": setting, **found}, text)
 
 
 if __name__ == "__main__":

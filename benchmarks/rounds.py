@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from algos import Batch, DrQV2Agent
+from benchmarks import flags as flags_of
 from benchmarks import machine, output
 from benchmarks.ledger import clock
 from common.devices import resolve_device
-from common.errors import ConfigError
 from training.config import compose_config
 from training.factory import make_agent
 
@@ -26,9 +26,7 @@ Table = dict[str, dict[str, Any]]
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Return a parser with the flags that all such scripts have."""
-    made = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = flags_of.parser(description)
     made.add_argument("--device", default="cpu")
     made.add_argument("--threads", type=int, help="torch threads; default: torch's own choice")
     made.add_argument("--batch", type=int, default=256, help="transitions per update")
@@ -48,11 +46,8 @@ def check(flags: argparse.Namespace) -> None:
     Raises:
         ConfigError: naming the flag.
     """
-    least = {"batch": 1, "envs": 1, "image_size": 1, "rounds": 1, "warmup": 0, "updates": 1, "acts": 1}
-    for name, low in least.items():
-        if getattr(flags, name) < low:
-            flag = name.replace("_", "-")
-            raise ConfigError(f"--{flag} {getattr(flags, name)} is not possible.", f"Use {low} or more.")
+    flags_of.check_counts(flags, "batch", "envs", "image_size", "rounds", "updates", "acts")
+    flags_of.check_counts(flags, "warmup", least=0)
 
 
 def run(

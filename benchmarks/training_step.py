@@ -30,10 +30,12 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 import torch
 
 import envs
+from benchmarks import flags as flags_of
 from benchmarks import machine, output
-from benchmarks.maskers import fitted_masker, masker_names, parsed_options
+from benchmarks.maskers import fitted_masker, parsed_options
 from common.devices import resolve_device
-from common.errors import ConfigError, run_script, unknown_choice
+from common.errors import run_script
+from samg.build import VARIANTS
 from training.config import compose_config
 from training.factory import make_agent
 from training.workspace import Workspace
@@ -162,9 +164,7 @@ def markdown(rows: Sequence[dict[str, Any]], setting: dict[str, Any]) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags_of.parser(__doc__)
     parser.add_argument("--task", default="walker_walk")
     parser.add_argument("--agent", default="drqv2")
     parser.add_argument("--maskers", nargs="+", default=["tiny"], help="compared with none")
@@ -174,17 +174,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--masker-options", nargs="*", default=[], metavar="KEY=VALUE", help="of masker")
     parser.add_argument("--decisions", type=int, default=20, help="per round and setting")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads")
-    parser.add_argument("--out", help="write the figures as JSON, and the table beside it")
+    flags_of.add_machine(parser)
     flags = parser.parse_args(arguments)
-    for masker in flags.maskers:
-        if masker not in masker_names():
-            raise unknown_choice("masker", masker, masker_names())
-    counts = {"envs": min(flags.envs), "batch": flags.batch}
-    for name, value in {**counts, "decisions": flags.decisions, "rounds": flags.rounds}.items():
-        if value < 1:
-            raise ConfigError(f"--{name} {value} is not possible.", "Use 1 or more.")
+    flags_of.check_known("masker", flags.maskers, VARIANTS)
+    flags_of.check_counts(flags, "envs", "batch", "decisions", "rounds")
     return flags
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import shutil
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 
-from common.errors import ResourceError
+from common.errors import ConfigError, ResourceError, unknown_choice
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 """Names of precisions, and the type to which autocast rounds (None: no rounding)."""
@@ -50,3 +55,58 @@ def check_bfloat16(device: torch.device, key: str) -> None:
             )
     elif not torch.cpu._is_amx_tile_supported() and not torch.cpu._is_avx512_bf16_supported():
         warn_once(f"{key}=bfloat16 gains nothing: this CPU has no instructions for it.")
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """What agents and maskers can choose of how they compute; what each choice means, subclasses say."""
+
+    key: ClassVar[str]  # of the configuration, where the choices stand
+    words: ClassVar[tuple[str, ...]] = ("precision",)  # choices that are names; all others are switches
+
+    precision: str = "float32"
+    compile: bool = False
+    cuda_graph: bool = False
+    channels_last: bool = False
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Refuse values that are no choice.
+
+        Raises:
+            ConfigError: naming the key and what is possible.
+        """
+        for name, value in options.items():
+            if name not in cls.words and not isinstance(value, bool):
+                raise ConfigError(f"{cls.key}.{name}={value} is not possible.", "Use true or false.")
+        if options.get("precision", "float32") not in PRECISIONS:
+            raise unknown_choice(f"{cls.key}.precision", options["precision"], PRECISIONS)
+
+    def on(self, device: torch.device) -> Self:
+        """Return what of this is possible on ``device``; what is not, and only costs time, is logged.
+
+        Raises:
+            ConfigError: CUDA graphs without a CUDA device.
+            ResourceError: the device cannot compute in bfloat16.
+        """
+        if self.cuda_graph and device.type != "cuda":
+            raise ConfigError(
+                f"{self.key}.cuda_graph=true needs a CUDA device, and device is {device}.",
+                f"Set {self.key}.cuda_graph=false or device=cuda.",
+            )
+        if self.precision == "bfloat16":
+            check_bfloat16(device, f"{self.key}.precision")
+        reason = no_compiler(device) if self.compile else None
+        if reason is None:
+            return self
+        warn_once(f"{self.key}.compile=true is ignored: {reason}.")
+        return replace(self, compile=False)
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        """Return the context in which networks compute."""
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext()
+
+    def eager(self) -> AbstractContextManager[Any]:
+        """Return a context in which compiled networks run uncompiled."""
+        return torch.compiler.set_stance("force_eager") if self.compile else contextlib.nullcontext()

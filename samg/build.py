@@ -238,13 +238,14 @@ def _load_released(
 
     names = {**RELEASED[variant], **settings}
     size = int(names.pop("dino_size", DINO_SIZES[0]))
+    method = {"dino_size": size} if "dino" in encoders and size != int(DINO_SIZES[0]) else {}
     if weights == DRAWN:
         drawn = random_paper_networks(0, device, encoders, **names, dino_size=size)
-        return LoadedNetworks(drawn, Source(variant, DRAWN, weights, settings, {"files": DRAWN}))
+        digest = f"{DRAWN} {names['sam']} {names['dino']}"
+        return LoadedNetworks(drawn, Source(variant, digest, weights, settings, {"files": DRAWN}, method))
     networks, record = load_paper_networks(
         weights, device, encoders, **names, dino_size=size, variant=variant
     )
-    method = {"dino_size": size} if "dino" in encoders and size != int(DINO_SIZES[0]) else {}
     source = Source(variant, record.sha256, weights, settings, record.to_dict(), method)
     return LoadedNetworks(networks, source)
 

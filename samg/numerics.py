@@ -6,18 +6,15 @@ recorded beside a masker's fingerprint and is no part of it.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self, TypeVar
 
 import torch
 from torch import nn
 
-from common.errors import ConfigError, unknown_choice
-from common.numerics import PRECISIONS, check_bfloat16, no_compiler, warn_once
+from common.numerics import PRECISIONS, Numerics, warn_once
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,7 +23,7 @@ _COMPILATIONS = 64
 
 
 @dataclass(frozen=True)
-class MaskerNumerics:
+class MaskerNumerics(Numerics):
     """Choices that change the speed of masking and the last bits of its numbers (``bfloat16``: more).
 
     Attributes:
@@ -39,10 +36,7 @@ class MaskerNumerics:
         channels_last: convolve in channels-last layout; the same sums in another order.
     """
 
-    precision: str = "float32"
-    compile: bool = False
-    cuda_graph: bool = False
-    channels_last: bool = False
+    key = "masker"
 
     @classmethod
     def of(cls, options: Mapping[str, Any], defaults: MaskerNumerics | None = None) -> MaskerNumerics:
@@ -51,38 +45,13 @@ class MaskerNumerics:
         Raises:
             ConfigError: an impossible value.
         """
-        for name, value in options.items():
-            if name != "precision" and not isinstance(value, bool):
-                raise ConfigError(f"masker.{name}={value} is not possible.", "Use true or false.")
-        chosen = replace(defaults or cls(), **options)
-        if chosen.precision not in PRECISIONS:
-            raise unknown_choice("masker.precision", chosen.precision, PRECISIONS)
-        return chosen
+        cls.check(options)
+        return replace(defaults or cls(), **options)
 
     @classmethod
     def recorded(cls, record: Mapping[str, Any], defaults: MaskerNumerics) -> MaskerNumerics:
         """Return the choices in a saved record of ``numerics``, which may be older than some of them."""
         return cls.of({name: record[name] for name in NUMERICS if name in record}, defaults)
-
-    def on(self, device: torch.device) -> MaskerNumerics:
-        """Return what of this is possible on ``device``; what is not, and only costs time, is logged.
-
-        Raises:
-            ConfigError: CUDA graphs without a CUDA device.
-            ResourceError: the device cannot compute in bfloat16.
-        """
-        if self.cuda_graph and device.type != "cuda":
-            raise ConfigError(
-                f"masker.cuda_graph=true needs a CUDA device, and device is {device}.",
-                "Set masker.cuda_graph=false or device=cuda.",
-            )
-        if self.precision == "bfloat16":
-            check_bfloat16(device, "masker.precision")
-        reason = no_compiler(device) if self.compile else None
-        if reason is None:
-            return self
-        warn_once(f"masker.compile=true is ignored: {reason}.")
-        return replace(self, compile=False)
 
     def moved_to(self, device: torch.device) -> MaskerNumerics:
         """Return what of a saved masker's choices is possible on another ``device`` than it was made for."""
@@ -100,15 +69,6 @@ class MaskerNumerics:
     def fixed_shapes(self) -> bool:
         """Whether every new batch size costs seconds, so that there must be few."""
         return self.compile or self.cuda_graph
-
-    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        """Return the context in which networks compute."""
-        dtype = PRECISIONS[self.precision]
-        return torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext()
-
-    def eager(self) -> AbstractContextManager[Any]:
-        """Return a context in which compiled networks run uncompiled: fitting has shapes of its own."""
-        return torch.compiler.set_stance("force_eager") if self.compile else contextlib.nullcontext()
 
     def compiled(self, function: Function, device: torch.device) -> Function:
         """Return ``function``, a network's method that takes and gives tensors, as it is to be called.

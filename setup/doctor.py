@@ -37,7 +37,6 @@ PAIR = ("mujoco", "dm-control")
 NEEDED = ("torch", "torchvision", "numpy", "timm", "segment-anything", "gymnasium", "hydra-core", "omegaconf")
 NEEDED += ("pillow", "opencv-python-headless", "safetensors", "huggingface-hub", "pooch", *PAIR)
 SNAPSHOTS = 3 * 10**8  # bytes: two are kept and a third is written; DrQ-v2's has 100 MB
-MOST_ACTIONS = 38  # of any task of the suite (the dog)
 REFERENCE_KEYS = ("original_image", "masked_image", "extra_points_list", "extra_masked_images_list")
 
 
@@ -166,18 +165,20 @@ def check_data(cfg: Any, run: Any) -> list[Check]:
 def check_masker(cfg: Any, run: Any) -> list[Check]:
     """Read the reference and verify the weights, without loading large networks."""
     from samg import Reference, build_masker
-    from samg.weights import verify_paper
+    from samg.weights import RELEASED, verify_paper
+    from training.config import MASKERS_WITHOUT_REFERENCE
 
     variant, settings = run.masker_variant, run.masker_settings(run.masker_variant)
     builder = build_masker(variant, "cpu", **settings)
-    if variant not in ("tiny", "paper"):
+    if variant in MASKERS_WITHOUT_REFERENCE:
         return [Check("masker", OK, f"{variant}: needs no reference and no weights")]
     reference = Reference.load(**run.reference(), image_size=int(cfg.image_size))
     checks = [Check("reference", OK, f"{', '.join(reference.sources)}, {len(reference.points)} points")]
     if variant == "tiny":
         checks.append(Check("weights", OK, f"tiny: SHA-256 {builder.load().source.digest[:12]}..., verified"))
         return checks
-    chosen = {key: settings[key] for key in ("sam", "dino", "encoders") if settings.get(key)}
+    given = {key: settings[key] for key in ("sam", "dino", "encoders") if settings.get(key)}
+    chosen: dict[str, Any] = {**RELEASED[variant], **given}
     for path, file in verify_paper(settings.get("weights"), **chosen).items():
         how = "equals the hub's digest" if file.source == "hub" else "no published digest to compare with"
         checks.append(Check("weights", OK, f"{path.name}: SHA-256 {file.sha256[:12]}..., {how}"))
@@ -186,23 +187,26 @@ def check_masker(cfg: Any, run: Any) -> list[Check]:
 
 def check_space(cfg: Any, run_dir: Path) -> list[Check]:
     """Compare memory and disk with what replay and snapshots will take."""
-    from training.memory import available_memory, replay_bytes, replay_rows
+    from common.devices import resolve_device
+    from common.errors import ResourceError
+    from training.memory import replay_rows
+    from training.replay_cache import choose_place
     from training.settings import TrainSettings
 
     settings = TrainSettings.from_config(cfg)
-    frame = 3 * int(cfg.image_size) ** 2
-    needed = replay_bytes(replay_rows(settings.replay_capacity), frame, MOST_ACTIONS)
-    available = available_memory()
-    found = f"replay {needed / 1e9:.1f} GB for {settings.replay_capacity:,} transitions"
-    checks = [Check("memory", OK, f"{found}, {(available or 0) / 1e9:.1f} GB available")]
-    if available is not None and needed > available:
-        fits = int(settings.replay_capacity * available / needed * 0.9)
-        checks = [Check("memory", PROBLEM, checks[0].found, f"Set replay_buffer_size={fits} or less.", 5)]
+    frame, capacity = 3 * int(cfg.image_size) ** 2, settings.replay_capacity
+    needed, folder = replay_rows(capacity) * frame, Path(settings.replay_cache_dir or run_dir).absolute()
+    found = f"replay {needed / 1e9:.1f} GB for {capacity:,} transitions"
+    try:
+        place = choose_place(settings.replay_cache, needed, capacity, resolve_device(cfg.device), folder)
+        checks = [Check("memory", OK, f"{found}, replay.cache={place}")]
+    except ResourceError as error:
+        checks = [Check("memory", PROBLEM, f"{found}: {error.message}", error.hint, error.exit_code)]
     there = next(path for path in (run_dir, *run_dir.parents) if path.exists())
     free = shutil.disk_usage(there).free
     # How often frames shrink on disk; measured on the references of seven tasks, as they are and masked.
     best, worst = (2.3, 1.7) if cfg.masker.variant == "none" else (80, 9)
-    least, most = (settings.replay_capacity * frame / times + SNAPSHOTS for times in (best, worst))
+    least, most = (capacity * frame / times + SNAPSHOTS for times in (best, worst))
     found = (
         f"about {least / 1e9:.1f} to {most / 1e9:.1f} GB to be written, {free / 1e9:.1f} GB free in {there}"
     )

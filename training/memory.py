@@ -28,11 +28,6 @@ def replay_rows(capacity: int) -> int:
     return capacity + capacity // 25 + 8
 
 
-def replay_bytes(rows: int, frame_bytes: int, action_dim: int) -> int:
-    """Return the memory of that many rows: a frame, a float32 action, reward and discount each."""
-    return rows * (frame_bytes + 4 * action_dim + 8)
-
-
 def available_memory() -> int | None:
     """Return the bytes of memory available to this process, or None where that cannot be told."""
     found = []

@@ -202,25 +202,31 @@ def choose_frames(
         )
 
     def make(rows: int, length: int) -> Frames:
-        places = _places(device, directory) if cache == "auto" else [cache]
-        found = {place: _available(place, device, directory) for place in places}
-        needed = rows * length
-        for place, available in found.items():
-            if available is None or needed <= available:
-                if cache == "auto" and place == "memmap":
-                    log.warning(
-                        "The replay buffer (%s bytes) does not fit into memory; it is mapped from %s.",
-                        f"{needed:,}",
-                        directory,
-                    )
-                return _open(place, rows, length, device, directory, pin_memory)
-        raise _too_little(needed, capacity, found, directory)
+        place = choose_place(cache, rows * length, capacity, device, directory)
+        if cache == "auto" and place == "memmap":
+            log.warning(
+                "The replay buffer (%s bytes) does not fit into memory; it is mapped from %s.",
+                f"{rows * length:,}",
+                directory,
+            )
+        return _open(place, rows, length, device, directory, pin_memory)
 
     return make
 
 
-def _places(device: torch.device, directory: Path) -> list[str]:
-    return [*(["gpu"] if device.type == "cuda" else []), "ram", "memmap"]
+def choose_place(cache: str, needed: int, capacity: int, device: torch.device, directory: Path) -> str:
+    """Return where ``needed`` bytes of rows will lie: ``gpu``, ``ram`` or ``memmap``; see ``choose_frames``.
+
+    Raises:
+        ResourceError: nowhere; bytes needed, bytes available and the keys to change.
+    """
+    automatic = [*(["gpu"] if device.type == "cuda" else []), "ram", "memmap"]
+    places = automatic if cache == "auto" else [cache]
+    found = {place: _available(place, device, directory) for place in places}
+    for place, available in found.items():
+        if available is None or needed <= available:
+            return place
+    raise _too_little(needed, capacity, found, directory)
 
 
 def _available(place: str, device: torch.device, directory: Path) -> int | None:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from algos import DrQV2Agent
-from algos.numerics import Numerics, centred
+from algos.numerics import AgentNumerics, centred
 from common.errors import ConfigError
 from tests.support.agents import (
     AGENTS,
@@ -137,8 +137,8 @@ def test_impossible_choices_are_refused(options: dict[str, Any], words: list[str
 
 
 def test_numerics_are_taken_as_they_are() -> None:
-    chosen = Numerics(shift="bilinear")
-    assert Numerics.of(chosen) is chosen and Numerics.of(None) == Numerics()
+    chosen = AgentNumerics(shift="bilinear")
+    assert AgentNumerics.of(chosen) is chosen and AgentNumerics.of(None) == AgentNumerics()
 
 
 @pytest.mark.gpu

@@ -185,7 +185,7 @@ def test_one_copy_back_and_no_waiting_on_a_gpu(options):
 
     masker = build_masker("tiny", "cuda", **options).fit(fake_reference(84))
     frames, _ = scenes(3, 84)
-    masking, on_device = BatchMasker(masker, batch_size=4, keep_points=True), frames.cuda()
+    masking, on_device = BatchMasker(masker, batch_size=4, keep_points=True), frames.to(masker.device)
     masking(frames.numpy(), None)
     masker.mask(on_device)
     torch.cuda.set_sync_debug_mode("error")
