@@ -165,7 +165,7 @@ def drawn_masker(networks):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_full_size_networks_never_wait_for_the_device(precision):
     from samg.weights import RELEASED, random_paper_networks
-    from tests.samg.test_samg_masker import HostSync
+    from tests.support.host_sync import HostSync
 
     networks = random_paper_networks(**RELEASED["fast"], dino_size=224)
     masker = drawn_masker(networks.tune(MaskerNumerics(precision=precision, channels_last=True), CPU))
