@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common.masking import ObservationMasker, apply_mask
-from wrappers.mask_faults import MaskWatch, check_soft
+from wrappers.mask_faults import MaskWatch, check_mask
 
 
 class MaskMemory:
@@ -155,7 +155,7 @@ class BatchMasker:
             found |= {} if empty is None else {"mask_empty": empty}
             found |= {} if points is None else {"mask_points": points}
             host = to_host({name: values[: len(frames)] for name, values in found.items()})
-        check_soft(host["mask"])
+        check_mask(host["mask"], frames.shape[:3])
         if empty is None:
             host["mask_empty"] = np.asarray(~(host["mask"] >= 0.5).any(axis=(1, 2)))
         return host

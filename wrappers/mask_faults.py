@@ -22,8 +22,18 @@ EMPTY_SHARE = 0.2
 WINDOW = 500  # frames over which that share is taken: one episode of most tasks
 
 
-def check_soft(mask: np.ndarray) -> None:
-    """Raise ``ValueError`` where a soft mask leaves [0, 1] or is NaN; it would become arbitrary bytes."""
+def check_mask(mask: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Refuse what is no mask of the frames: it would be stretched over them or become arbitrary bytes.
+
+    Args:
+        mask: what a masker found.
+        shape: (N, H, W) of the frames.
+
+    Raises:
+        ValueError: another shape, or a soft mask that leaves [0, 1] or is NaN.
+    """
+    if mask.shape != shape:
+        raise ValueError(f"mask: expected the shape of the frames, {shape}, got {mask.shape}")
     if mask.dtype != np.bool_ and not bool(((mask >= 0) & (mask <= 1)).all()):
         raise ValueError("mask: expected values in [0, 1], got others or NaN")
 
