@@ -15,11 +15,11 @@ setup: ## install everything into .venv (seconds when it is there already)
 FIRST_RUN := runs/first_run_$(shell date +%Y%m%d_%H%M%S)
 
 train: setup ## train a small masked agent, evaluate it, show a table and a picture
-	$(VENV) train.py masker=tiny batch_size=64 num_train_frames=4000 num_seed_frames=1000 \
+	$(VENV) train.py masker=tiny batch_size=32 num_train_frames=3000 num_seed_frames=1000 \
 	  agent.num_expl_steps=500 hydra.run.dir=$(FIRST_RUN)
 	$(VENV) locoeval.py --model_dir $(FIRST_RUN) --mode train color_hard video_hard \
 	  --background-source procedural --episodes 2 --random-baseline
-	@echo "This run checks the installation. Learning to walk takes about 500,000 decisions, not 2,000:"
+	@echo "This run checks the installation. Learning to walk takes about 500,000 decisions, not 1,500:"
 	@echo "  $(VENV) train.py task=walker_walk masker=tiny"
 
 test: setup ## run the tests (at most 10 minutes on 2 cores)

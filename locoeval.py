@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]) -> int:
     """Evaluate the agents of runs of train.py on one or several levels of the benchmark.
 
-    python locoeval.py --model_dir RUN --mode all --num_envs 2
+    python locoeval.py --model_dir RUN --mode all
     python locoeval.py --model_dir RUN --mode train video_hard+cam_pos_easy --masker none tiny groundtruth
 
     Without further flags an agent is evaluated as it was trained: its task, its masker, its background. Each
@@ -53,12 +53,14 @@ def main(argv: Sequence[str]) -> int:
 
 def evaluate_runs(options: Options, stop: StopSignal) -> None:
     """Check everything, make all maskers, then evaluate run by run and masker by masker."""
+    from common.cores import count_cores
     from common.devices import resolve_device
     from evaluation.benchmark import print_report, run_benchmark
+    from evaluation.plan import choose_threads
     from samg import Reference
     from training.judging import make_job_venv, make_trained_agent, plan_jobs, prepare_job
 
-    device = resolve_device(options.device)
+    device = resolve_device(options.device, choose_threads(options, count_cores()))
     jobs = plan_jobs(options, device, lambda values: Reference.load(**values))
     for job in jobs:
         prepare_job(job, options, make_masker(job, device))

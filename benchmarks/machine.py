@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import resource
 import statistics
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.ledger import clock
+from common.cores import count_cores
 
 _SIDE = {"cpu": 1024, "cuda": 8192}  # of the multiplied matrices: far beyond what overheads matter for
 _NAMED = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # instruction sets that decide about speed
@@ -22,7 +22,7 @@ def facts(device: torch.device) -> dict[str, Any]:
     return {
         "cpu": _cpu_field("model name") or platform.machine(),
         "instructions": [name for name in _NAMED if name in _cpu_field("flags").split()],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": count_cores(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "clock": "wall" if device.type == "cuda" else "cpu",

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from common.masking import ObservationMasker
 from common.stopping import StopSignal
-from evaluation.console import make_console, make_progress, results_table, title
+from evaluation.console import EpisodeProgress, make_console, results_table, title
 from evaluation.evaluate import ActingAgent, EpisodeResult, StepView, evaluate, random_policy_returns
 from evaluation.mask_quality import frame_quality
 from evaluation.pictures import Scene, explain_frame, level_picture
@@ -63,7 +62,7 @@ def run_benchmark(
         make_venv: makes the vector environment of a level; closed here.
         make_agent: makes the trained agent for a vector environment; called once.
         masker: masks the frames.
-        console: where the progress bar goes.
+        console: where the progress goes; None for standard error.
         stop: its signals end the evaluation between two steps.
         random_returns: of uniform random actions, where they are known.
 
@@ -72,7 +71,7 @@ def run_benchmark(
     """
     report, scenes = Report(random_returns=random_returns), []
     agent: ActingAgent | None = None
-    with make_progress(console) as progress:
+    with EpisodeProgress(console) as progress:
         for work in works:
             watcher = _Watcher(work, benchmark, progress)
             if work.result is None:
@@ -83,7 +82,7 @@ def run_benchmark(
                 ):
                     agent = agent or make_agent(venv)
                     player = _Player(benchmark, work, venv, stop)
-                    report.random_returns = report.random_returns or player.random_returns()
+                    report.random_returns = report.random_returns or player.random_returns(progress)
                     work.result = player.play(agent, masker, watcher, report.random_returns)
                     save_result(benchmark.result_path(work.level), work.result, benchmark.overwrite)
             elif benchmark.random_baseline:
@@ -109,19 +108,26 @@ class _Player:
     venv: Any
     stop: StopSignal | None
 
-    def random_returns(self) -> list[float] | None:
+    def random_returns(self, progress: EpisodeProgress) -> list[float] | None:
         """Return the returns of random actions, where they are asked for.
 
         Rewards of random actions do not depend on what is seen: one level stands for all.
         """
         if not self.benchmark.random_baseline:
             return None
+        episodes, known = min(self.benchmark.episodes, RANDOM_EPISODES), self.work.partial.random_returns
+        progress.begin("random actions", episodes, len(known))
+
+        def keep(episode: int, value: float) -> None:
+            self.work.partial.add_random(episode, value)
+            progress.finish()
+
         return random_policy_returns(
             self.venv,
-            episodes=min(self.benchmark.episodes, RANDOM_EPISODES),
+            episodes=episodes,
             seed=self.benchmark.seed,
-            finished=self.work.partial.random_returns,
-            on_episode=self.work.partial.add_random,
+            finished=known,
+            on_episode=keep,
             should_stop=self._should_stop,
         )
 
@@ -151,28 +157,23 @@ class _Player:
 
 
 class _Watcher:
-    """Keeps finished episodes, one frame for the picture, and videos if asked; moves the progress bar."""
+    """Keeps finished episodes, one frame for the picture, and videos if asked; counts for the progress."""
 
-    def __init__(self, work: LevelWork, benchmark: Benchmark, progress: Progress) -> None:
+    def __init__(self, work: LevelWork, benchmark: Benchmark, progress: EpisodeProgress) -> None:
         self._work, self._benchmark, self._progress = work, benchmark, progress
         self._view: StepView | None = work.partial.view
         self._recorders: dict[int, VideoRecorder] = {}
-        self._bar: TaskID | None = None
 
     def begin(self) -> list[EpisodeResult]:
-        """Start the progress bar and return the episodes that need not be played again."""
+        """Start counting and return the episodes that need not be played again."""
         paths = {e.episode: self._benchmark.video_path(self._work.level, e.episode) for e in self._known()}
         kept = [e for e in self._known() if (path := paths[e.episode]) is None or path.exists()]
-        total = self._benchmark.episodes
-        self._bar = self._progress.add_task(self._work.level, total=total, completed=len(kept))
-        if kept:
-            self._progress.console.print(
-                f"{self._work.level}: {len(kept)} of {total} episodes are there already"
-            )
+        self._progress.begin(self._work.level, self._benchmark.episodes, len(kept))
         return kept
 
     def see(self, view: StepView) -> None:
         """Look at one frame."""
+        self._progress.see()
         if view.episode == 0 and view.step <= PICTURE_STEP:
             self._view = view
         if self._benchmark.videos is not None:
@@ -184,8 +185,7 @@ class _Watcher:
         if path is not None:
             self._recorders.pop(result.episode).save(path)
         self._work.partial.add_episode(result, self._view if result.episode == 0 else None)
-        if self._bar is not None:
-            self._progress.advance(self._bar)
+        self._progress.finish()
 
     def videos(self) -> list[Path]:
         """Return the paths of the videos that are there."""

@@ -38,7 +38,8 @@ class Options:
     episodes: int
     save_video: bool
     random_baseline: bool
-    num_envs: int
+    num_envs: int | None
+    num_threads: int | None
     source: str | None
     data_dir: str | None
     protocol: str | None
@@ -108,6 +109,7 @@ def parse_options(argv: Sequence[str], levels: Sequence[str], manual: str = "") 
         save_video=flags.save_video,
         random_baseline=flags.random_baseline,
         num_envs=flags.num_envs,
+        num_threads=flags.num_threads,
         source=_choice("background source", flags.background_source, SOURCES),
         data_dir=flags.data_dir,
         protocol=_choice("protocol", flags.protocol, PROTOCOLS),
@@ -191,7 +193,12 @@ def _parser(manual: str, levels: Sequence[str]) -> Parser:
     work.add_argument(
         "--episodes", "--eval_episodes", type=positive, help="default 100; 10 with --save_video"
     )
-    work.add_argument("--num_envs", type=positive, default=1, help="environment processes side by side")
+    work.add_argument(
+        "--num_envs", type=positive, help="environment processes side by side (default: what the cores feed)"
+    )
+    work.add_argument(
+        "--num_threads", type=positive, help="of the networks on a CPU (default: half of the cores)"
+    )
     work.add_argument("--random_baseline", action="store_true", help="measure uniform random actions, too")
     work.add_argument("--save_video", action="store_true", help="raw and masked view of every episode as MP4")
     work.add_argument("--out", metavar="DIR", help="where results go (default: eval/ of the run)")

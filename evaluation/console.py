@@ -2,24 +2,77 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from evaluation.results import Conditions, EvaluationResult
 
 TABLE_WIDTH = 160
+INTERVAL = 30.0  # seconds between two lines in a log
 
 
-def make_progress(console: Console | None) -> Progress:
-    """Return a bar that counts episodes; a log file gets none."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"))
-    console = console or make_console(stderr=True)
-    hidden = not console.is_terminal
-    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=hidden)
+class EpisodeProgress:
+    """Counts episodes of one thing after the other: bars on a terminal, a line now and then in a log.
+
+    Args:
+        console: where it goes; None for standard error.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or make_console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("episodes"),
+        )
+        hidden = not self.console.is_terminal
+        self._bars = Progress(
+            *columns, TimeElapsedColumn(), console=self.console, transient=True, disable=hidden
+        )
+        self._bar: TaskID | None = None
+        self._what, self._total, self._finished, self._frames = "", 0, 0, 0
+        self._line = time.monotonic()
+
+    def __enter__(self) -> EpisodeProgress:
+        """Show the bars."""
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the bars."""
+        self._bars.stop()
+
+    def begin(self, what: str, total: int, kept: int = 0) -> None:
+        """Count for ``what`` from now on: ``total`` episodes, of which ``kept`` are there already."""
+        self._what, self._total, self._finished, self._frames = what, total, kept, 0
+        self._line = time.monotonic()
+        self._bar = self._bars.add_task(what, total=total, completed=kept)
+        if kept:
+            self.console.print(f"{what}: {kept} of {total} episodes are there already")
+
+    def see(self) -> None:
+        """Count one frame; cheap enough for each of them."""
+        self._frames += 1
+        seconds = time.monotonic() - self._line
+        if self._bars.disable and seconds >= INTERVAL:
+            done, rate = f"{self._finished} of {self._total} episodes", self._frames / seconds
+            self.console.print(f"{self._what}: {done}, {rate:.1f} frames per second")
+            self._line, self._frames = time.monotonic(), 0
+
+    def finish(self) -> None:
+        """Count one episode that has ended."""
+        self._finished += 1
+        if self._bar is not None:
+            self._bars.advance(self._bar)
 
 
 def make_console(stderr: bool = False) -> Console:

@@ -11,7 +11,7 @@ from typing import Any
 from common.masking import MaskerInfo
 from common.paths import output_path
 from evaluation.cli import Options
-from evaluation.evaluate import fixed_batch
+from evaluation.evaluate import PADDED_BATCH, fixed_batch
 from evaluation.masker_choice import MaskerChoice
 from evaluation.results import Conditions
 from evaluation.run_directory import Background, RunDirectory
@@ -78,6 +78,24 @@ def choose_fast_render(options: Options, run: RunDirectory) -> bool:
         str(options.fast_render).lower(),
     )
     return options.fast_render
+
+
+def choose_threads(options: Options, cores: int) -> int:
+    """Return the threads of the networks on a CPU: half of the cores, unless the flags say otherwise.
+
+    The simulators need the other half. The number of processes has no say in it: sums over other threads
+    differ in their last bits, and an episode must not depend on what is played beside it.
+    """
+    return options.num_threads or max(cores // 2, 1)
+
+
+def choose_processes(options: Options, cores: int) -> int:
+    """Return how many environments go side by side, at most one per episode.
+
+    Unless the flags say otherwise, as many as the cores that the networks leave, and one that waits for them.
+    """
+    several = min(cores - choose_threads(options, cores) + 1, cores, PADDED_BATCH)
+    return min(options.num_envs or several, options.episodes)
 
 
 def plan_benchmark(

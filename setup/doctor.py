@@ -104,10 +104,11 @@ def check_device(cfg: Any) -> list[Check]:
     """Find the device, and say what it can promise."""
     import torch
 
+    from common.cores import count_cores
     from common.devices import resolve_device
 
     device = resolve_device(cfg.device)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = count_cores()
     threads = cfg.num_threads or torch.get_num_threads()
     found, cure = f"torch uses {threads}, this process may use {cores} cores", f"Set num_threads={cores}."
     checks = [Check("threads", *((WARNING, found, cure) if threads > cores else (OK, found)))]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 import envs
+from common.cores import count_cores
 from envs.anchors import reference_anchors
 from envs.levels import build_scene, describe_level, expand_levels
 from evaluation.cli import Options
@@ -17,6 +18,7 @@ from evaluation.plan import (
     Job,
     background_rules,
     choose_fast_render,
+    choose_processes,
     plan_background,
     plan_benchmark,
     record_conditions,
@@ -89,7 +91,7 @@ def make_job_venv(job: Job, options: Options, level: str) -> Any:
     """Return the vector environment of one level, with no more environments than episodes."""
     venv = envs.make_vector_env(
         job.run.task,
-        min(options.num_envs, options.episodes),
+        choose_processes(options, count_cores()),
         level=level,
         seed=options.seed,
         image_size=int(job.run.config.image_size),

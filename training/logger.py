@@ -155,7 +155,8 @@ class Logger:
         if now - self._last_line >= self._interval:
             rate = (agent_steps - self._line_step) / max(now - self._last_line, 1e-9)
             self._last_line, self._line_step = now, agent_steps
-            self.print(f"{agent_steps}/{self._total} decisions, {rate:.1f} per second, {self._note}")
+            line = f"{agent_steps}/{self._total} decisions, {rate:.1f} per second"
+            self.print(", ".join(filter(None, (line, self._note))))
 
     def rate(self, agent_steps: int) -> float:
         """Return decisions per second since this process began to log."""

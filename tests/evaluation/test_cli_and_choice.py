@@ -10,7 +10,13 @@ from common.masking import MaskerInfo
 from envs.level_names import get_level
 from evaluation.cli import parse_options
 from evaluation.masker_choice import ReferenceFlags, check_masker, choose_masker, choose_maskers
-from evaluation.plan import plan_background, plan_benchmark, record_conditions
+from evaluation.plan import (
+    choose_processes,
+    choose_threads,
+    plan_background,
+    plan_benchmark,
+    record_conditions,
+)
 from evaluation.run_directory import RunDirectory, canonical_task, task_from_flags
 
 LEVELS = ("train", "color_easy", "color_hard", "video_easy", "video_hard")
@@ -90,6 +96,23 @@ def test_defaults_and_aliases():
     assert (several.model_dirs, several.maskers) == (("A", "B"), ("none", "tiny", "run"))
     assert several.modes == ("video_hard+cam_pos_easy", "axes")
     assert parse("--model_dir R --use_SAM_g false").use_sam_g is False
+
+
+@pytest.mark.parametrize(
+    ("flags", "cores", "threads", "processes"),
+    [
+        ("", 1, 1, 1),
+        ("", 2, 1, 2),
+        ("", 8, 4, 5),
+        ("", 64, 32, 8),
+        ("--episodes 3", 64, 32, 3),
+        ("--num_envs 12", 2, 1, 12),
+        ("--num_threads 7 --episodes 20", 8, 7, 2),
+    ],
+)
+def test_cores_are_shared_out(flags, cores, threads, processes):
+    options = parse(f"--model_dir R {flags}")
+    assert (choose_threads(options, cores), choose_processes(options, cores)) == (threads, processes)
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_jobs_get_what_the_largest_run_needs_unless_told_otherwise(two_by_two, t
     assert "hydra.launcher.gpus_per_node=1" in derived_settings(slurm, on_gpu, 2, [])
     local = type(two_by_two)(tmp_path, "local", {}, two_by_two.runs)
     monkeypatch.setattr(launchers, "available_memory", lambda: 3 * memory)
-    monkeypatch.setattr(launchers.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(launchers, "count_cores", lambda: 64)
     assert derived_settings(local, found, 1, []) == ["hydra.launcher.n_jobs=3"]
     assert derived_settings(local, found, 1, ["hydra.launcher.n_jobs=1"]) == []
 

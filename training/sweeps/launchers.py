@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.cores import count_cores
 from common.errors import ConfigError, DependencyError, nearest
 from training.memory import available_memory
 from training.sweeps.expand import Sweep
@@ -103,7 +104,7 @@ def not_given(settings: Mapping[str, Any], given: Sequence[str], plus: str = "")
 
 def _side_by_side(run: Needs, pack: int, runs: int) -> int:
     """Return how many runs this machine carries at once."""
-    limits = [max((os.cpu_count() or 1) // max(run.cpus - 1, 1), 1), runs]
+    limits = [max(count_cores() // max(run.cpus - 1, 1), 1), runs]
     memory = available_memory()
     if memory is not None:
         limits.append(max(memory // run.memory, 1))
