@@ -68,8 +68,9 @@ install_packages() {
 # does every start, of environment processes too, where PYTHONDONTWRITEBYTECODE is set, in every environment process too.
 compile_packages() {
   env -u PYTHONDONTWRITEBYTECODE .venv/bin/python - <<'PYTHON' || say "The packages could not be imported; setup/doctor.py says more"
+import torch, torchvision, timm  # before MuJoCo: the other order can crash
 import dm_control.suite, hydra, imageio, matplotlib.pyplot, omegaconf, rich.progress, rliable.library, safetensors.torch
-import scipy.stats, timm, torch, torchvision
+import scipy.stats
 PYTHON
 }
 
