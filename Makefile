@@ -22,11 +22,14 @@ train: setup ## train a small masked agent, evaluate it, show a table and a pict
 	@echo "This run checks the installation. Learning to walk takes about 500,000 decisions, not 1,500:"
 	@echo "  $(VENV) train.py task=walker_walk masker=tiny"
 
+# One thread each for two workers: with more, each waits for cores that the other one has.
+TESTS := OMP_NUM_THREADS=1 LP_NUM_THREADS=0 $(VENV) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: setup ## run the tests (at most 10 minutes on 2 cores)
-	$(VENV) -m pytest -n 2 --dist loadfile -m "not slow and not crash and not gpu and not cluster" tests
+	$(TESTS) -m "not slow and not crash and not gpu and not cluster" tests
 
 test-all: setup ## run every test: also those that kill processes, take long or learn
-	$(VENV) -m pytest -n 2 --dist loadfile -m "not cluster" tests
+	$(TESTS) -m "not cluster" tests
 
 test-cluster: setup ## sweeps with real launchers: joblib, and a SLURM of one node (needs root and apt; else skipped)
 	$(VENV) -m pytest -n 0 -rs -m cluster --timeout 1800 tests/cluster

@@ -11,6 +11,31 @@ import torch
 pytest_plugins = ["tests.support.promises"]
 
 
+# Files of few tests that each take long, longest first: begun last, one of them would go on alone at the end.
+LONG = (
+    "test_train_cli.py",
+    "test_unet.py",
+    "test_evaluation_benchmark.py",
+    "test_samg_golden.py",
+    "test_samg_tiny.py",
+    "test_samg_pretraining.py",
+    "test_samg_paper.py",
+    "test_masker_benchmark.py",
+    "test_agent_benchmark.py",
+    "test_resume.py",
+    "test_agent_configs.py",
+    "test_locoeval.py",
+    "test_report_cli.py",
+    "test_inputs_doctor.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long; the others keep their order."""
+    place = {name: index for index, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
+
+
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
