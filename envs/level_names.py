@@ -74,7 +74,10 @@ _KINDS = {"color": "background", "video": "background", "distracting_cs": "backg
 # distracting_cs moves the camera and recolours every material itself.
 _WITHIN_DISTRACTING = ("objects_color", "cam_pos", "cam_id")
 # Domain -> cameras; a test compares the table with the simulator.
-_CAMERAS = {"dog": 2, "fish": 5, "humanoid": 3, "humanoid_CMU": 3, "quadruped": 4, "swimmer": 3}
+_CAMERAS = {
+    **{"dog": 2, "fish": 5, "humanoid": 3, "humanoid_CMU": 3, "quadruped": 4, "swimmer": 3},
+    **{"door": 3, "hammer": 3, "pen": 7, "relocate": 5},
+}
 _FEWEST_CAMERAS = 2
 _WITHOUT_AGENT_MATERIAL = ("dog",)  # and it wears a skin, which has no size of its own
 _ALIASES = {"original": "train", "clean": "train"}
