@@ -55,6 +55,8 @@ _ADROIT: dict[str, tuple[tuple[str, ...], str, int]] = {
     "relocate": (("fixed", "vil_camera", "cam1", "cam2", "cam3"), "cam3", 200),
 }
 
+ADROIT_DOMAINS = tuple(_ADROIT)
+
 # The eight tasks of the comparison in SAM-G's tables.
 SAMG8 = (
     "walker_walk",

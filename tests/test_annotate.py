@@ -24,7 +24,10 @@ def run(monkeypatch, *arguments):
     annotate.main()
 
 
-@pytest.mark.parametrize("domain", POSES)
+@pytest.mark.parametrize(
+    "domain",
+    [pytest.param(d, marks=pytest.mark.slow) if d in ("hammer", "relocate") else d for d in POSES],
+)
 def test_committed_files_are_what_the_simulator_draws(domain):
     picture = draw_reference(domain)
     image, mask = read(f"{domain}_0.png"), read(f"{domain}_masked_0.png")
