@@ -95,17 +95,13 @@ def reference_anchors(domain: str, image: np.ndarray, points: np.ndarray) -> tup
         one anchor per point, None for a point that shows nothing that moves; or None altogether where the
         picture is not our reference of the domain, for only its pose is known.
     """
-    from envs.dmc import DMCEnv
-    from envs.reference_scene import POSES, take_pose
-    from envs.tasks import find_task
+    from envs.reference_scene import POSES, posing_env
 
     domain = DOMAIN_ALIASES.get(domain, domain)
     if domain not in POSES or not np.array_equal(image, _shipped(domain)):
         return None
-    env = DMCEnv(find_task(POSES[domain].task), image_size=len(image))
+    env = posing_env(domain)
     try:
-        env.reset(seed=0)
-        take_pose(env, POSES[domain])
         segmentation = env.renderer.render_segmentation(env.data)
         camera = Projection(env.renderer.scene, len(image))
         return tuple(_anchor(env.model, env.data, camera, segmentation, point) for point in points)
@@ -177,8 +173,11 @@ def _entry(
     model: mujoco.MjModel, data: mujoco.MjData, geom: int, start: np.ndarray, way: np.ndarray
 ) -> float:
     """Return how far from ``start`` a line meets a geom, -1 where it does not."""
+    mujoco = load_mujoco()
+    if int(model.geom_type[geom]) == int(mujoco.mjtGeom.mjGEOM_MESH):
+        return float(mujoco.mj_rayMesh(model, data, geom, start, way, None))
     place = data.geom_xpos[geom], data.geom_xmat[geom], model.geom_size[geom]
-    return float(load_mujoco().mju_rayGeom(*place, start, way, int(model.geom_type[geom])))
+    return float(mujoco.mju_rayGeom(*place, start, way, int(model.geom_type[geom])))
 
 
 def _shows(segmentation: np.ndarray, pixel: np.ndarray, model: mujoco.MjModel, body: int) -> bool:

@@ -65,14 +65,20 @@ class LightScene(BaseScene):
         position: difficulty of ``light_position``.
         color: difficulty of ``light_color``.
         moving: difficulty of ``moving_light``.
+        motion: how the lights move instead, where a simulator has ways of its own.
     """
 
     def __init__(
-        self, seed: int, position: str | None = None, color: str | None = None, moving: str | None = None
+        self,
+        seed: int,
+        position: str | None = None,
+        color: str | None = None,
+        moving: str | None = None,
+        motion: Motion | None = None,
     ) -> None:
         self.seed = seed
         self.position, self.color = position, color
-        self.motion = None if moving is None else MOVING_LIGHT[moving]
+        self.motion = motion if moving is None else MOVING_LIGHT[moving]
         self._memory = ModelMemory(*_LIGHT_POSITIONS, *_LIGHT_DIRECTIONS, "light_diffuse")
         self._model: mujoco.MjModel | None = None
         self._offset = np.zeros((0, 3))

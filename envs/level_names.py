@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 
 from common.errors import ConfigError, nearest
 from envs.distracting import GROUND_ALPHA, INTENSITIES
-from envs.tasks import DOMAIN_ALIASES
+from envs.tasks import ADROIT_DOMAINS, DOMAIN_ALIASES
 
 DIFFICULTIES = ("easy", "hard")
 
@@ -74,7 +74,10 @@ _KINDS = {"color": "background", "video": "background", "distracting_cs": "backg
 # distracting_cs moves the camera and recolours every material itself.
 _WITHIN_DISTRACTING = ("objects_color", "cam_pos", "cam_id")
 # Domain -> cameras; a test compares the table with the simulator.
-_CAMERAS = {"dog": 2, "fish": 5, "humanoid": 3, "humanoid_CMU": 3, "quadruped": 4, "swimmer": 3}
+_CAMERAS = {
+    **{"dog": 2, "fish": 5, "humanoid": 3, "humanoid_CMU": 3, "quadruped": 4, "swimmer": 3},
+    **{"door": 3, "hammer": 3, "pen": 7, "relocate": 5},
+}
 _FEWEST_CAMERAS = 2
 _WITHOUT_AGENT_MATERIAL = ("dog",)  # and it wears a skin, which has no size of its own
 _ALIASES = {"original": "train", "clean": "train"}
@@ -119,7 +122,9 @@ def check_domain(level: Level, domain: str) -> None:
     """Raise ``ConfigError`` where a domain does not support a level; the message names what it supports."""
     domain = DOMAIN_ALIASES.get(domain, domain)
     fault = None
-    if level.distracting is not None and domain not in GROUND_ALPHA:
+    if domain in ADROIT_DOMAINS and (foreign := _unknown_to_adroit(level)):
+        fault = f"{foreign} is not part of it on the Adroit hand"
+    elif level.distracting is not None and domain not in GROUND_ALPHA:
         fault = f"distracting_cs exists for the domains {', '.join(sorted(GROUND_ALPHA))}"
     elif level.cam_id is not None and level.cam_id >= camera_count(domain):
         fault = f"it has the cameras 0 to {camera_count(domain) - 1}"
@@ -141,6 +146,8 @@ def camera_count(domain: str) -> int:
 def supported_groups(domain: str) -> tuple[str, ...]:
     """Return the groups of ``GROUPS`` that a domain has."""
     domain = DOMAIN_ALIASES.get(domain, domain)
+    if domain in ADROIT_DOMAINS:
+        return ("all", "axes")
     return tuple(group for group in GROUPS if group != "distracting" or domain in GROUND_ALPHA)
 
 
@@ -179,11 +186,20 @@ def _members(group: str, domain: str | None) -> tuple[str, ...]:
         return LEVELS
     if group == "axes":
         cameras = range(camera_count(domain)) if domain is not None else ()
+        if domain in ADROIT_DOMAINS:
+            return tuple(f"cam_id_{camera}" for camera in cameras)
         axes = (name for name in AXIS_LEVELS if not (bare and name.startswith("objects_color")))
         return (*axes, *(f"cam_id_{camera}" for camera in cameras))
-    if group == "objects":
+    if group == "objects" and domain not in ADROIT_DOMAINS:
         return ("second_object",) if bare else OBJECT_LEVELS
-    return DISTRACTING_LEVELS if group == "distracting" else ()
+    return DISTRACTING_LEVELS if group == "distracting" and domain not in ADROIT_DOMAINS else ()
+
+
+def _unknown_to_adroit(level: Level) -> str | None:
+    """Return a part of a level that the Adroit scenes do not have, or None."""
+    own = {"name", "background_color", "agent_color", "video", "video_floor", "cam_id"}
+    changed = (field for field in fields(Level) if getattr(level, field.name) != field.default)
+    return next((field.name for field in changed if field.name not in own), None)
 
 
 def _plain(name: str) -> str:

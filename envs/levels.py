@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import unknown_choice
+from envs.adroit_levels import adroit_parts, check_key, describe_adroit
 from envs.camera_light import (
     CAM_POS,
     LIGHT_COLOR,
@@ -53,6 +54,7 @@ from envs.object_size import OBJECT_SIZE, ObjectSizeScene
 from envs.procedural import CLIP_COUNT, VERSION, ProceduralClips, procedural_colours
 from envs.scene import ComposedScene, NullScene, Scene
 from envs.second_object import RIVAL_DEPTH, RIVAL_SIDE, RIVAL_SIZE, RIVALS, SecondObjectScene
+from envs.tasks import ADROIT_DOMAINS
 from envs.video_background import KEYS, ClipBank, VideoFiles, VideoScene
 
 __all__ = [
@@ -144,7 +146,7 @@ def build_scene(
         data_dir: folder of the benchmark's files; see ``envs.data.data_directory``.
         seed: decides the order of the colours; clips follow the episode number alone.
         protocol: ``dmcgb`` or ``samg``.
-        key: overrides the protocol's key for video levels.
+        key: overrides the protocol's key for video levels (Adroit: ``purple``, ``segmentation``).
         colors: overrides the protocol's rule for colour levels.
         image_size: side of the observation in pixels.
 
@@ -153,10 +155,17 @@ def build_scene(
             impossible, or a level that the domain does not support.
         InputError: missing or broken data; the message names them and the cures.
     """
-    chosen, rules = get_level(level), resolve_protocol(protocol, key, colors)
+    hand = domain in ADROIT_DOMAINS
+    chosen, rules = get_level(level), resolve_protocol(protocol, None if hand else key, colors)
     _check_source(source)
     check_domain(chosen, domain)
     parts: list[Scene] = []
+    if hand:
+        difficulty = chosen.background_color or chosen.video
+        table = None if difficulty is None else _colours(difficulty, source, data_dir)
+        bank = None if chosen.video is None else _clips(chosen.video, source, data_dir, image_size)
+        parts = adroit_parts(chosen, seed, check_key(key), table, bank)
+        return ComposedScene(parts) if parts else NullScene()
     if chosen.background_color is not None:
         recolour = rules.recolour_agent and chosen.agent_color is not None
         table = _colours(chosen.background_color, source, data_dir)
@@ -184,6 +193,7 @@ def build_scene(
 def describe_level(
     level: str | Level,
     *,
+    domain: str | None = None,
     source: str = "dmcgb",
     data_dir: str | os.PathLike[str] | None = None,
     protocol: str = "dmcgb",
@@ -192,6 +202,8 @@ def describe_level(
 ) -> dict[str, Any]:
     """Return what a result must say about its level, ready for JSON; takes ``build_scene``'s arguments.
 
+    ``domain`` None is any of the DeepMind Control suite.
+
     Returns:
         ``level``; where it draws colours or clips ``source`` and ``protocol``; for colours ``colors`` (how
         many), ``agent_recoloured``, ``colors_name`` and ``colors_sha256``; for videos ``key``, ``clips``
@@ -199,14 +211,16 @@ def describe_level(
         the clips of the benchmark and no others, byte for byte); for every other part the constants that it
         draws from, under its name, such as ``cam_pos``.
     """
-    chosen, rules = get_level(level), resolve_protocol(protocol, key, colors)
+    hand = domain in ADROIT_DOMAINS
+    chosen, rules = get_level(level), resolve_protocol(protocol, None if hand else key, colors)
     _check_source(source)
     facts: dict[str, Any] = {"level": chosen.name}
     drawn = chosen.background_color or chosen.video or chosen.distracting or chosen.objects_color
     if drawn is not None:
         facts.update(source=source, protocol=rules.name)
-    if chosen.background_color is not None:
-        table = _colours(chosen.background_color, source, data_dir)
+    difficulty = chosen.background_color or (chosen.video if hand else None)
+    if difficulty is not None:
+        table = _colours(difficulty, source, data_dir)
         facts["colors"] = len(table.entries)
         facts["agent_recoloured"] = rules.recolour_agent and chosen.agent_color is not None
         facts["colors_name"], facts["colors_sha256"] = table.name, table.digest
@@ -218,7 +232,7 @@ def describe_level(
     if chosen.objects_color is not None:
         table = _colours(chosen.objects_color, source, data_dir)
         facts["objects_color"] = {"colors": len(table.entries), "name": table.name, "sha256": table.digest}
-    return facts | _constants(chosen)
+    return facts | _constants(chosen) | (describe_adroit(chosen, key) if hand else {})
 
 
 def _constants(level: Level) -> dict[str, Any]:

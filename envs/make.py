@@ -7,7 +7,8 @@ from typing import Any
 
 from common.errors import ConfigError
 from envs.pixel_env import PixelEnv, episode_seed
-from envs.tasks import find_task
+from envs.scene import Scene
+from envs.tasks import Task, find_camera, find_task
 
 __all__ = ["episode_seed", "make_env"]
 
@@ -25,11 +26,12 @@ def make_env(
     key: str | None = None,
     colors: str | None = None,
     fast_render: bool = False,
+    camera: str | None = None,
 ) -> PixelEnv:
     """Make an environment.
 
     Args:
-        task: a name of ``envs.task_names()``, such as ``walker_walk`` or ``cup_catch``.
+        task: a name of ``envs.task_names()``, such as ``walker_walk``, ``cup_catch`` or ``adroit_door``.
         level: ``train``, ``color_easy``, ``color_hard``, ``video_easy``, ``video_hard``, another name of
             ``envs.level_names``, or several joined by ``+``: ``video_hard+cam_pos_easy``.
         source: where backgrounds come from: ``dmcgb`` (the benchmark's data) or ``procedural`` (generated).
@@ -42,17 +44,20 @@ def make_env(
         key: how video backgrounds are keyed, instead of the protocol's way.
         colors: which parts are recoloured, instead of the protocol's.
         fast_render: draw cheaper shadows (1.6 times as fast, not exactly the benchmark's pictures).
+        camera: name of an Adroit task's camera instead of its own.
 
     Returns:
-        a ``gymnasium.Env`` with observations ``{"pixels": uint8 (H, W, 3)}`` and actions float32 in [-1, 1].
+        a ``gymnasium.Env`` with observations ``{"pixels": uint8 (H, W, 3)}``, for Adroit also
+        ``"state": float32 (24,)``, and actions float32 in [-1, 1].
 
     Raises:
-        ConfigError: an unknown task, level, source, protocol or key, a level that the domain does not
+        ConfigError: an unknown task, level, source, protocol, key or camera, a level that the domain does not
             support, or an impossible number.
         InputError: the level's data are missing or unreadable.
         DependencyError: rendering does not work on this machine.
     """
     found = find_task(task)
+    observer = None if camera is None else find_camera(found, camera)
     _require_positive("image_size", image_size)
     _require_positive("action_repeat", action_repeat)
     from envs.levels import build_scene, get_level
@@ -75,11 +80,25 @@ def make_env(
         "foreground": foreground,
         "fast_render": fast_render,
     }
-    if chosen.cam_id is not None:
-        options["camera"] = chosen.cam_id
-    from envs.dmc import DMCEnv  # the simulator is loaded last: a wrong setting is reported at once
+    if observer is not None and chosen.cam_id not in (None, observer):
+        raise ConfigError(
+            f"The level '{chosen.name}' chooses another camera than camera={camera}.",
+            "Give only one of them.",
+        )
+    if chosen.cam_id is not None or observer is not None:
+        options["camera"] = observer if chosen.cam_id is None else chosen.cam_id
+    return make_simulator(found, scene, seed=seed, **options)
 
-    return DMCEnv(found, scene, seed=seed, **options)
+
+def make_simulator(task: Task, scene: Scene | None = None, **options: Any) -> PixelEnv:
+    """Make the environment of a task's simulator, which is loaded only now; options are ``PixelEnv``'s."""
+    if task.suite == "adroit":
+        from envs.adroit import AdroitEnv
+
+        return AdroitEnv(task, scene, **options)
+    from envs.dmc import DMCEnv
+
+    return DMCEnv(task, scene, **options)
 
 
 def _require_positive(name: str, value: int) -> None:

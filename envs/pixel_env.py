@@ -73,7 +73,7 @@ class PixelEnv(gymnasium.Env, abc.ABC):
         fast_render: bool = False,
     ) -> None:
         pixels = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
-        self.observation_space = gymnasium.spaces.Dict({"pixels": pixels})
+        self.observation_space: gymnasium.spaces.Dict = gymnasium.spaces.Dict({"pixels": pixels})
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (action_size,), np.float32)
         self.name, self.action_repeat = name, action_repeat
         self._action_size, self._horizon, self._scene = action_size, horizon, scene or NullScene()
@@ -103,6 +103,10 @@ class PixelEnv(gymnasium.Env, abc.ABC):
     @abc.abstractmethod
     def foreground_geoms(self) -> np.ndarray:
         """Return bool (number of geoms,): the geoms that matter to the task."""
+
+    def foreground_sites(self) -> np.ndarray:
+        """Return bool (number of sites,): the drawn marks that matter to the task; most have none."""
+        return np.zeros(self.model.nsite, bool)
 
     @abc.abstractmethod
     def _reset_simulation(self, seed: int) -> None:
@@ -208,10 +212,10 @@ class PixelEnv(gymnasium.Env, abc.ABC):
         self._last_frame = self._scene.compose(frame, segmentation, len(self._actions))
         info: dict[str, Any] = {}
         if self._with_foreground:
-            info["foreground"] = foreground_mask(segmentation(), self.foreground_geoms())
-        if self.anchors:
             shown = segmentation()
-            info["anchors"] = locate_anchors(self.anchors, self.model, self.renderer.scene, shown)
+            info["foreground"] = foreground_mask(shown, self.foreground_geoms(), self.foreground_sites())
+        if self.anchors:
+            info["anchors"] = locate_anchors(self.anchors, self.model, self.renderer.scene, segmentation())
         return {"pixels": self._last_frame}, info
 
     def _begin(self, episode: int, seed: int | None) -> None:
@@ -260,24 +264,38 @@ class PixelEnv(gymnasium.Env, abc.ABC):
         )
 
 
-def foreground_mask(segmentation: np.ndarray, geoms: np.ndarray) -> np.ndarray:
-    """Return which pixels show one of the chosen geoms, or a skin (the dog's: only moving bodies wear one).
+def foreground_mask(
+    segmentation: np.ndarray, geoms: np.ndarray, sites: np.ndarray | None = None
+) -> np.ndarray:
+    """Return which pixels show a chosen geom or site, or a skin (the dog's: only moving bodies wear one).
 
     Args:
         segmentation: int32 (H, W, 2), object id and type, as ``Renderer.render_segmentation`` returns it.
         geoms: bool (number of geoms,).
+        sites: bool (number of sites,); None for none.
 
     Returns:
         bool (H, W).
     """
     types = load_mujoco().mjtObj
     identity, kind = segmentation[..., 0], segmentation[..., 1]
-    is_geom = kind == int(types.mjOBJ_GEOM)  # as int: NumPy's integers and enum members do not always compare
-    return (is_geom & geoms[np.where(is_geom, identity, 0)]) | (kind == int(types.mjOBJ_SKIN))
+    # As int: NumPy's integers and enum members do not always compare.
+    is_geom, is_site = kind == int(types.mjOBJ_GEOM), kind == int(types.mjOBJ_SITE)
+    shown = (is_geom & geoms[np.where(is_geom, identity, 0)]) | (kind == int(types.mjOBJ_SKIN))
+    if sites is not None and sites.any():
+        shown |= is_site & sites[np.where(is_site, identity, 0)]
+    return shown
 
 
 def foreground_geoms(model: mujoco.MjModel, targets: tuple[str, ...] = ()) -> np.ndarray:
     """Return bool (number of geoms,): those of bodies that move, and those named as ``targets`` begin."""
     moving = np.asarray(model.body_weldid[model.geom_bodyid] != 0)
     named = [model.geom(i).name.startswith(targets) for i in range(model.ngeom)]
+    return moving | np.array(named, bool)
+
+
+def foreground_sites(model: mujoco.MjModel, targets: tuple[str, ...] = ()) -> np.ndarray:
+    """Return bool (number of sites,): those of bodies that move, and those named as ``targets`` begin."""
+    moving = np.asarray(model.body_weldid[model.site_bodyid] != 0)
+    named = [model.site(i).name.startswith(targets) for i in range(model.nsite)]
     return moving | np.array(named, bool)

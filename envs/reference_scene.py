@@ -7,14 +7,18 @@ repository; these are our own renders). Nothing here is random, so anyone can dr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from common.errors import unknown_choice
-from envs.dmc import DMCEnv
+from envs.make import make_simulator
+from envs.pixel_env import PixelEnv
 from envs.renderer import load_mujoco
 from envs.tasks import find_task
+
+if TYPE_CHECKING:
+    import mujoco
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,10 @@ class Pose:
     Attributes:
         task: the task whose camera and model are used.
         joints: joint name -> position (a free joint: seven numbers); others keep the model's own.
-        points: body names, each of which gets one point.
-        parts: groups of body names, each of which gets a mask of its own.
+        points: body names, each of which gets one point; ``world`` is a mark that no body carries.
+        parts: groups of body names, each of which gets a mask of its own with all that its bodies carry.
         given_points: (x, y) of each of ``points`` where they are fixed beforehand.
+        image_size: side of the picture in pixels.
     """
 
     task: str
@@ -34,6 +39,7 @@ class Pose:
     points: tuple[str, ...]
     parts: tuple[tuple[str, ...], ...] = ()
     given_points: tuple[tuple[int, int], ...] = ()
+    image_size: int = 84
 
 
 POSES = {
@@ -76,6 +82,24 @@ POSES = {
         {"root": (0.0, 0.0, 0.55, 0.9689, 0.0, 0.0, 0.2474)},  # turned by half a radian: three feet show
         ("torso", "toe_front_left", "toe_front_right", "toe_back_left"),
     ),
+    # The hand as an episode begins, the divisions of SAM-G's references.
+    "door": Pose("adroit_door", {}, ("forearm", "palm", "door", "latch"), parts=(("door",), ("forearm",))),
+    "hammer": Pose(
+        "adroit_hammer",
+        {},
+        ("forearm", "palm", "Object", "nail_board"),
+        parts=(("nail_board",), ("forearm", "Object")),
+    ),
+    "pen": Pose(
+        "adroit_pen",
+        {},
+        ("forearm", "palm", "Object", "target"),
+        parts=(("forearm", "Object"), ("target",)),
+        image_size=160,
+    ),
+    "relocate": Pose(
+        "adroit_relocate", {}, ("palm", "Object", "world"), parts=(("forearm", "Object"), ("world",))
+    ),
 }
 
 
@@ -84,9 +108,9 @@ class ReferencePicture:
     """One drawn reference.
 
     Attributes:
-        image: uint8 (84, 84, 3) RGB in [0, 255].
-        mask: bool (84, 84), everything that matters.
-        parts: bool (M, 84, 84), the parts of it.
+        image: uint8 (H, H, 3) RGB in [0, 255], H as the pose says.
+        mask: bool (H, H), everything that matters.
+        parts: bool (M, H, H), the parts of it.
         points: (x, y) of each named body, on the mask.
     """
 
@@ -105,10 +129,8 @@ def draw_reference(domain: str) -> ReferencePicture:
     if domain not in POSES:
         raise unknown_choice("domain", domain, POSES)
     pose = POSES[domain]
-    env = DMCEnv(find_task(pose.task), foreground=True)
+    env = posing_env(domain)
     try:
-        env.reset(seed=0)
-        take_pose(env, pose)
         observation, info = env.observe()
         bodies = _body_of_each_pixel(env)
         mask = info["foreground"]
@@ -121,7 +143,16 @@ def draw_reference(domain: str) -> ReferencePicture:
     return ReferencePicture(observation["pixels"], mask, parts, points)
 
 
-def part_masks(env: DMCEnv, domain: str, foreground: np.ndarray) -> np.ndarray:
+def posing_env(domain: str) -> PixelEnv:
+    """Return an environment of a domain in the pose of its reference; to be closed by the caller."""
+    pose = POSES[domain]
+    env = make_simulator(find_task(pose.task), image_size=pose.image_size, foreground=True)
+    env.reset(seed=0)
+    take_pose(env, pose)
+    return env
+
+
+def part_masks(env: PixelEnv, domain: str, foreground: np.ndarray) -> np.ndarray:
     """Return where the parts of a divided object are visible now, bool (M, H, W), in the references' order.
 
     Args:
@@ -130,7 +161,7 @@ def part_masks(env: DMCEnv, domain: str, foreground: np.ndarray) -> np.ndarray:
         foreground: bool (H, W), the whole object.
     """
     bodies = _body_of_each_pixel(env)
-    groups = [[env.model.body(name).id for name in group] for group in POSES[domain].parts]
+    groups = [_carried(env.model, group) for group in POSES[domain].parts]
     masks = [np.isin(bodies, group) & foreground for group in groups]
     return np.array(masks, bool).reshape(-1, *foreground.shape)
 
@@ -150,7 +181,17 @@ def deepest_pixel(region: np.ndarray) -> tuple[int, int]:
     return int(columns[best]), int(rows[best])
 
 
-def take_pose(env: DMCEnv, pose: Pose) -> None:
+def _carried(model: mujoco.MjModel, names: tuple[str, ...]) -> list[int]:
+    """Return the ids of the named bodies and of all that hang on them; of the world itself alone."""
+    found = {model.body(name).id for name in names}
+    for body in range(1, model.nbody):  # parents come first
+        parent = int(model.body_parentid[body])
+        if parent and parent in found:
+            found.add(body)
+    return sorted(found)
+
+
+def take_pose(env: PixelEnv, pose: Pose) -> None:
     """Put the agent of ``env`` into ``pose``, at rest."""
     model, data = env.model, env.data
     data.qpos[:] = model.qpos0
@@ -160,8 +201,11 @@ def take_pose(env: DMCEnv, pose: Pose) -> None:
     load_mujoco().mj_forward(model, data)
 
 
-def _body_of_each_pixel(env: DMCEnv) -> np.ndarray:
-    """Return int (H, W): the body that each pixel shows, 0 (the world) where it shows none."""
-    segmentation = env.renderer.render_segmentation(env.data)
-    is_geom = segmentation[..., 1] == int(load_mujoco().mjtObj.mjOBJ_GEOM)
-    return np.where(is_geom, env.model.geom_bodyid[np.where(is_geom, segmentation[..., 0], 0)], 0)
+def _body_of_each_pixel(env: PixelEnv) -> np.ndarray:
+    """Return int (H, W): the body that each pixel shows, or whose mark it shows; else 0, the world."""
+    segmentation, types = env.renderer.render_segmentation(env.data), load_mujoco().mjtObj
+    bodies = np.zeros(segmentation.shape[:2], int)
+    for kind, owner in ((types.mjOBJ_GEOM, env.model.geom_bodyid), (types.mjOBJ_SITE, env.model.site_bodyid)):
+        shown = segmentation[..., 1] == int(kind)
+        bodies[shown] = owner[segmentation[shown, 0]]
+    return bodies

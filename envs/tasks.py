@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.errors import unknown_choice
+from common.errors import ConfigError, nearest, unknown_choice
 
 # The DeepMind Control suite of dm_control 1.0.50; a test compares this table with the package's own.
 _SUITE: dict[str, str] = {
@@ -41,8 +41,21 @@ _TARGETS = {
     "reacher": ("target",),
     "stacker": ("target",),
     "swimmer": ("target",),
+    "hammer": ("board", "nail_goal"),
+    "pen": ("target", "t_", "V_forearm"),  # its forearm is fixed, and part of the hand all the same
+    "relocate": ("target",),
 }
 EPISODE_STEPS = 1000
+
+# The Adroit hand: domain -> cameras of its scene (a test compares), the one that observes, control steps.
+_ADROIT: dict[str, tuple[tuple[str, ...], str, int]] = {
+    "door": (("fixed", "vil_camera", "top"), "top", 200),
+    "hammer": (("fixed", "vil_camera", "top"), "top", 200),
+    "pen": (("fixed", "vil_camera", *(f"view_{i}" for i in range(1, 6))), "vil_camera", 100),
+    "relocate": (("fixed", "vil_camera", "cam1", "cam2", "cam3"), "cam3", 200),
+}
+
+ADROIT_DOMAINS = tuple(_ADROIT)
 
 # The eight tasks of the comparison in SAM-G's tables.
 SAMG8 = (
@@ -67,8 +80,9 @@ class Task:
         task: the simulator's own name of the task, such as ``catch``.
         camera: index of the camera that observes.
         horizon: control steps of an episode (not agent steps: those are ``action_repeat`` control steps).
-        targets: name prefixes of world geoms that count as foreground.
-        suite: the simulator; ``dmc`` is the DeepMind Control suite.
+        targets: name prefixes of world geoms (and of sites, where these count) that are foreground.
+        suite: the simulator; ``dmc`` is the DeepMind Control suite, ``adroit`` the Adroit hand.
+        cameras: names of the cameras in their order; empty where they are known by number only.
     """
 
     name: str
@@ -78,6 +92,7 @@ class Task:
     horizon: int = EPISODE_STEPS
     targets: tuple[str, ...] = ()
     suite: str = "dmc"
+    cameras: tuple[str, ...] = ()
 
 
 def targets_of(domain: str) -> tuple[str, ...]:
@@ -103,12 +118,28 @@ def _table() -> dict[str, Task]:
     }
 
 
-_TASKS = _table()
+def _adroit_table() -> dict[str, Task]:
+    return {
+        f"adroit_{domain}": Task(
+            f"adroit_{domain}",
+            domain,
+            domain,
+            camera=cameras.index(camera),
+            horizon=horizon,
+            targets=targets_of(domain),
+            suite="adroit",
+            cameras=cameras,
+        )
+        for domain, (cameras, camera, horizon) in _ADROIT.items()
+    }
 
 
-def task_names() -> tuple[str, ...]:
-    """Return the names of all tasks, aliases included, sorted."""
-    return tuple(sorted(_TASKS))
+_TASKS = {**_table(), **_adroit_table()}
+
+
+def task_names(suite: str | None = None) -> tuple[str, ...]:
+    """Return the names of all tasks, or of one suite's, aliases included, sorted."""
+    return tuple(sorted(name for name, task in _TASKS.items() if suite in (None, task.suite)))
 
 
 def find_task(name: str) -> Task:
@@ -120,3 +151,17 @@ def find_task(name: str) -> Task:
     if name not in _TASKS:
         raise unknown_choice("task", name, _TASKS)
     return _TASKS[name]
+
+
+def find_camera(task: Task, name: str) -> int:
+    """Return the index of one of a task's cameras.
+
+    Raises:
+        ConfigError: the task has no camera of that name; its cameras are named.
+    """
+    if name in task.cameras:
+        return task.cameras.index(name)
+    cure = f"{nearest(name, task.cameras)}Choose one of: {', '.join(task.cameras)}."
+    if not task.cameras:
+        cure = "Its cameras are known by number: use a level such as cam_id_0."
+    raise ConfigError(f"{task.name} has no camera '{name}'.", cure)

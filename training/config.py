@@ -92,7 +92,7 @@ _ADDED = {
     "fast_render": False,
 }
 
-_BUDGETS = ("easy", "medium", "hard")  # what task files build on; no tasks themselves
+_BUDGETS = ("easy", "medium", "hard", "adroit")  # what task files build on; no tasks themselves
 
 
 def _group_choices(group: str) -> list[str]:
@@ -284,6 +284,7 @@ def validate(cfg: DictConfig) -> None:
         InputError: a file or folder that the agent learns from is missing and cannot be fetched.
     """
     check_values(cfg)
+    _check_suite(cfg)
     if cfg.num_train_frames < cfg.num_seed_frames:
         log.warning(
             "num_train_frames=%d is less than num_seed_frames=%d: no update will ever happen",
@@ -296,6 +297,17 @@ def validate(cfg: DictConfig) -> None:
             "Set original_image and masked_image (annotate.py makes them), or use masker=none.",
         )
     check_agent_files(cfg)
+
+
+def _check_suite(cfg: DictConfig) -> None:
+    """Raise ``ConfigError`` where ``env`` is not the simulator of the task."""
+    from envs.tasks import find_task, task_names  # loads torch, which composing a configuration does without
+
+    if cfg.task_name in task_names() and (suite := find_task(cfg.task_name).suite) != cfg.env:
+        raise ConfigError(
+            f"{cfg.task_name} is a task of env={suite}, not of env={cfg.env}.",
+            f"Leave env out: task={cfg.task_name.removeprefix('adroit_')} sets it.",
+        )
 
 
 def _flat(cfg: DictConfig) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Evaluator:
         self._videos = videos if cfg.save_video else None
 
     def __call__(self, agent: DrQV2Agent, agent_step: int) -> dict[str, float]:
-        """Return the numbers of one evaluation: return (mean, std, least, most), length, mask quality."""
+        """Return the numbers of one evaluation: return (mean, std, least, most), length, masks, success."""
         recorder = VideoRecorder() if self._videos else None
 
         def record(view: StepView) -> None:
@@ -87,4 +87,6 @@ def _numbers(results: list[EpisodeResult]) -> dict[str, float]:
         values = [getattr(result, name) for result in results]
         if all(value is not None for value in values):
             row[name] = float(np.mean(values))
+    if all(result.success is not None for result in results):
+        row["success_rate"] = float(np.mean([result.success for result in results]))
     return row

@@ -71,15 +71,15 @@ def prepare_job(job: Job, options: Options, masker: Any) -> None:
         masker: made for the job's choice.
     """
     run, rules = job.run, background_rules(job.background)
+    domain = envs.find_task(run.task).domain
     check_masker(masker.info, run.trained_masker(), job.choice, options.allow_masker_mismatch)
     job.masker = masker
     job.networks, manifest = load_agent(run.path)
     if hasattr(masker, "reference_points"):
-        domain = envs.find_task(run.task).domain
         job.anchors = reference_anchors(domain, masker.reference.image, masker.reference_points)
 
     def conditions(level: str) -> Any:
-        facts = describe_level(level, **rules)
+        facts = describe_level(level, domain=domain, **rules)
         if job.fast_render:  # results that do not say so were drawn as the benchmark draws
             facts["fast_render"] = True
         return record_conditions(run, job.benchmark, job.background, facts, masker.info, manifest)

@@ -60,7 +60,7 @@ _RULES: dict[str, _Rule] = {
     "num_threads": (lambda v: v is None or _is_int(v, 1), "null or a whole number of at least 1"),
     "resume": (lambda v: v in ("auto", "must", "never"), "auto, must or never"),
     "protocol": (lambda v: v in ("dmcgb", "samg"), "dmcgb or samg"),
-    "env": (lambda v: v == "dmc", "dmc"),
+    "env": (lambda v: v in ("dmc", "adroit"), "dmc or adroit"),
     "background.type": (lambda v: v in ("original", "color", "video"), "original, color or video"),
     "background.difficulty": (lambda v: v in ("easy", "hard"), "easy or hard"),
     "background.source": (lambda v: v in ("dmcgb", "procedural"), "dmcgb or procedural"),

@@ -14,8 +14,8 @@ def test_table_is_the_whole_suite_and_the_aliases():
     expected |= {
         f"{alias}_{task}" for alias, d in DOMAIN_ALIASES.items() for task in suite.TASKS_BY_DOMAIN[d]
     }
-    assert set(task_names()) == expected
-    for name in task_names():
+    assert set(task_names("dmc")) == expected
+    for name in task_names("dmc"):
         task = find_task(name)
         assert task.task in suite.TASKS_BY_DOMAIN[task.domain], name
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from common.errors import ConfigError, DependencyError, InputError, ResourceError
 from common.files import write_json
+from training import config
 from training.config import prepare_overrides
 from training.status import update_status
 from training.sweeps import launchers, needs, plan
@@ -75,10 +76,12 @@ def test_a_suite_brings_tasks_seeds_and_folder():
     assert sweep.launcher == "local" and "n_jobs" in sweep.launcher_config
 
 
-def test_every_suite_names_tasks_that_exist_or_is_refused():
-    for name in ("samg8", "quickstart"):
+def test_every_suite_names_tasks_that_exist_or_is_refused(monkeypatch):
+    for name in ("samg8", "quickstart", "adroit3"):
         assert prepare_overrides([f"+suite={name}"]) == [f"+suite={name}"]
-    with pytest.raises(ConfigError, match="adroit3 names tasks that this version does not have: adroit_door"):
+    choices = config._group_choices
+    monkeypatch.setattr(config, "_group_choices", lambda group: [c for c in choices(group) if c != "pen"])
+    with pytest.raises(ConfigError, match="adroit3 names tasks that this version does not have: pen"):
         prepare_overrides(["+suite=adroit3"])
 
 

@@ -24,8 +24,8 @@ TASKS = _group_choices("task")
 def test_every_task_composes_with_its_own_budget(task):
     cfg = compose_config([f"task={task}", "masker=none"])
     validate(cfg)
-    assert cfg.task_name == task
-    assert cfg.num_train_frames in (1_100_000, 3_100_000, 30_100_000)
+    assert cfg.task_name == (f"adroit_{task}" if cfg.env == "adroit" else task)
+    assert cfg.num_train_frames in (1_001_000, 2_001_000, 1_100_000, 3_100_000, 30_100_000)
     assert cfg.agent.stddev_schedule == cfg.stddev_schedule
 
 
@@ -181,6 +181,22 @@ def test_masker_files_name_every_option(variant):
     options = {field.name for field in dataclasses.fields(SamgOptions)} | set(NUMERICS)
     expected = options | {"variant", "weights", "compat"} | set(NETWORKS[variant].settings)
     assert set(compose_config([f"masker={variant}"]).masker) == expected
+
+
+def test_tasks_of_the_hand_have_the_budgets_of_sam_gs_scripts():
+    for task, frames, size in (("door", 1_001_000, 84), ("hammer", 1_001_000, 84), ("pen", 2_001_000, 160)):
+        cfg = compose_config([f"task={task}", "masker=tiny"])
+        validate(cfg)
+        assert (cfg.env, cfg.num_train_frames, cfg.image_size) == ("adroit", frames, size)
+        assert (cfg.action_repeat, cfg.frame_stack) == (2, 3) and len(cfg.extra_masked_images_list) == 2
+    assert tuple(suite_tasks("adroit3")) == ("door", "hammer", "pen")
+
+
+@pytest.mark.parametrize(("task", "env"), [("door", "dmc"), ("walker_walk", "adroit")])
+def test_a_simulator_without_the_task_is_refused(task, env):
+    with pytest.raises(ConfigError, match=f"not of env={env}") as caught:
+        validate(compose_config([f"task={task}", f"env={env}", "masker=none"]))
+    assert f"task={task}" in caught.value.hint
 
 
 def test_budgets_are_no_tasks():

@@ -1,0 +1,171 @@
+"""The levels of RL-ViGen and SAM-G on the Adroit scenes: other colours and tables, videos, a moving light.
+
+Every level but ``train`` takes the ground away, tints all that has no colour of its own (the hand, the door,
+the table), and covers the table with one of ten pictures. ``color_*`` paint the sky too; ``video_*`` show a
+clip in it and move the light. Unlike on DMControl both difficulties do so, the tint is part of the level
+under either protocol, and the key is the one that the benchmark uses there: a purple that nothing else shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from common.errors import ConfigError
+from common.seeding import counter_rng
+from envs.adroit_textures import TABLES, VERSION, table_picture
+from envs.camera_light import LightScene, Motion
+from envs.colors import RGB, SKYBOX, colour_index, texture_texels
+from envs.data import ColourTable
+from envs.level_names import Level
+from envs.scene import BaseScene, ModelMemory, Scene
+from envs.video_background import ClipBank, background_pixels
+
+if TYPE_CHECKING:
+    import mujoco
+
+    from envs.renderer import Renderer
+
+PURPLE = (107, 51, 127)  # of 255; as MuJoCo writes the benchmark's 0.42137 0.20392 0.50196 into a texture
+KEYS = ("purple", "segmentation")
+MOVING_LIGHT = {"easy": Motion(0.04, 1.2), "hard": Motion(0.12, 3.0)}
+_TABLE = "marblecube"
+_GROUND = "ground"
+_UNCOLOURED = (0.5, 0.5, 0.5, 1.0)  # MuJoCo's default: such a geom shows its material's colour
+
+
+class DressScene(BaseScene):
+    """Takes the ground away and dresses what is left: tint, table and sky of the episode.
+
+    Args:
+        colours: the table of colours; chosen per episode by ``colour_index``.
+        difficulty: of the pictures on the table.
+        seed: of the environment.
+        sky: uint8 colour of the sky in every episode; None takes the table's.
+    """
+
+    def __init__(
+        self,
+        colours: ColourTable,
+        difficulty: str,
+        seed: int,
+        sky: tuple[int, int, int] | None = None,
+    ) -> None:
+        self.colours, self.difficulty, self.seed, self.sky = colours, difficulty, seed, sky
+        self._memory = ModelMemory("geom_rgba")
+
+    def begin_episode(self, model: mujoco.MjModel, renderer: Renderer, episode: int) -> None:
+        """Dress the scene of ``episode``."""
+        self._memory.restore(model)
+        entry = self.colours.entries[colour_index(self.seed, episode, len(self.colours.entries))]
+        bare = (model.geom_rgba == np.array(_UNCOLOURED, np.float32)).all(axis=1)
+        model.geom_rgba[bare] = (*entry["self_rgb"], 1.0)
+        model.geom_rgba[model.geom(_GROUND).id, 3] = 0.0
+        _paint(model, renderer, SKYBOX, self.sky or _bytes(entry["skybox_rgb"]))
+        rng = counter_rng(self.seed, f"level/table/{self.difficulty}", episode)
+        texture = model.tex(_TABLE).id
+        side = int(model.tex_width[texture])
+        _paint(model, renderer, _TABLE, table_picture(self.difficulty, int(rng.integers(TABLES)), side))
+
+
+class SkyVideoScene(BaseScene):
+    """Replaces the sky by a clip: number ``(e + 1) mod N`` in episode ``e``, its frame ``t`` at step ``t``.
+
+    Args:
+        bank: the clips, at observation size.
+        key: ``purple`` replaces the pixels of exactly that colour, as published; ``segmentation`` those that
+            the renderer calls sky.
+    """
+
+    def __init__(self, bank: ClipBank, key: str) -> None:
+        self.bank, self.key = bank, key
+        self._clip: np.ndarray | None = None
+
+    def begin_episode(self, model: mujoco.MjModel, renderer: Renderer, episode: int) -> None:
+        """Choose the clip of ``episode``."""
+        self._clip = self.bank.clip((episode + 1) % len(self.bank))
+
+    def compose(
+        self, frame: np.ndarray, render_segmentation: Callable[[], np.ndarray], agent_step: int
+    ) -> np.ndarray:
+        """Return uint8 (H, W, 3): ``frame`` with the clip's frame of ``agent_step`` in its sky."""
+        if self._clip is None:
+            raise ValueError("begin_episode must be called before compose")
+        if self.key == "segmentation":
+            sky = background_pixels(render_segmentation(), np.empty(0, np.int32))
+        else:
+            sky = (frame == np.array(PURPLE, np.uint8)).all(axis=-1)
+        return np.where(sky[..., None], self._clip[agent_step % len(self._clip)], frame)
+
+
+def adroit_parts(
+    level: Level, seed: int, key: str | None, colours: ColourTable | None, bank: ClipBank | None
+) -> list[Scene]:
+    """Return the scenes of a level on an Adroit task.
+
+    Args:
+        level: one that the Adroit domains support.
+        seed: of the environment.
+        key: the key asked for; None is ``purple``.
+        colours: of the level's difficulty; None where it draws none.
+        bank: the clips; None where it shows none.
+
+    Raises:
+        ConfigError: another key.
+    """
+    chosen = check_key(key)
+    difficulty = level.background_color or level.video
+    if difficulty is None or colours is None:
+        return []
+    if bank is None:
+        return [DressScene(colours, difficulty, seed)]
+    light = LightScene(seed, motion=MOVING_LIGHT[difficulty])
+    return [DressScene(colours, difficulty, seed, PURPLE), SkyVideoScene(bank, chosen), light]
+
+
+def check_key(key: str | None) -> str:
+    """Return the key of the videos of an Adroit task.
+
+    Raises:
+        ConfigError: it is none of ``KEYS``.
+    """
+    if key is not None and key not in KEYS:
+        raise ConfigError(
+            f"The videos of the Adroit tasks cannot be keyed by '{key}': their objects have that colour.",
+            f"Leave the key out (purple), or choose one of: {', '.join(KEYS)}.",
+        )
+    return key or "purple"
+
+
+def describe_adroit(level: Level, key: str | None) -> dict[str, Any]:
+    """Return what a result must say about a level on an Adroit task besides its colours and clips."""
+    difficulty = level.background_color or level.video
+    if difficulty is None:
+        return {}
+    facts: dict[str, Any] = {
+        "agent_recoloured": True,
+        "tables": {"pictures": TABLES, "name": f"procedural-{difficulty}-v{VERSION}"},
+    }
+    if level.video is not None:
+        motion = MOVING_LIGHT[difficulty]
+        facts |= {"key": check_key(key), "moving_light": {"speed": motion.speed, "bound": motion.bound}}
+    return facts
+
+
+def _bytes(rgb: RGB) -> Sequence[int]:
+    """Return a colour, floats in [0, 1], as MuJoCo writes it into a texture."""
+    return [int(255 * value) for value in rgb]
+
+
+def _paint(model: mujoco.MjModel, renderer: Renderer, name: str, pixels: Sequence[int] | np.ndarray) -> None:
+    """Fill a texture with one colour or one picture, uint8 (side, side, 3), and upload it."""
+    texture = model.tex(name).id
+    texels = texture_texels(model, texture)
+    texels[:] = np.broadcast_to(np.asarray(pixels, np.uint8), _shape(model, texture)).reshape(-1)
+    renderer.upload_texture(texture)
+
+
+def _shape(model: mujoco.MjModel, texture: int) -> tuple[int, int, int]:
+    return int(model.tex_height[texture]), int(model.tex_width[texture]), int(model.tex_nchannel[texture])
