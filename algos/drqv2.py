@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from algos.agent import Batch
 from algos.augmentations import crop_shift, random_shift
 from algos.distributions import TruncatedNormal
-from algos.networks import Actor, Critic, Encoder, soft_update
+from algos.networks import Actor, Critic, Encoder, beside, soft_update
 from algos.numerics import AgentNumerics
 from algos.recorded_update import RecordedUpdate
 from algos.schedules import parse_schedule
@@ -52,6 +52,7 @@ class DrQV2Agent:
         stddev_clip: limit of the noise inside the updates.
         seed: seeds initialisation and generators.
         numerics: how updates are computed, fields of ``algos.numerics.AgentNumerics`` by name.
+        state_dim: S of the proprioception that actor and critic read beside the image's features; 0: none.
 
     Metrics of ``update``: ``batch_reward`` and ``critic_target_q``, means over the batch of the n-step reward
     and of the target; ``critic_loss``, what critic and encoder minimised; ``critic_q1`` and ``critic_q2``,
@@ -74,10 +75,11 @@ class DrQV2Agent:
         stddev_clip: float = 0.3,
         seed: int = 0,
         numerics: AgentNumerics | Mapping[str, Any] | None = None,
+        state_dim: int = 0,
     ) -> None:
         self.numerics = AgentNumerics.of(numerics).on(torch.device(device))
         self.obs_shape = tuple(obs_shape)
-        self.action_dim = int(action_shape[0])
+        self.action_dim, self.state_dim = int(action_shape[0]), state_dim
         self.device = torch.device(device)
         self.lr = lr
         self.feature_dim = feature_dim
@@ -113,7 +115,7 @@ class DrQV2Agent:
     def build_networks(self) -> None:
         """Make the networks, on the CPU."""
         self.encoder = self.build_encoder()
-        repr_dim = int(self.encoder.repr_dim)  # type: ignore[arg-type]
+        repr_dim = int(self.encoder.repr_dim) + self.state_dim  # type: ignore[arg-type]
         self.actor = self.build_actor(repr_dim)
         self.critic = Critic(repr_dim, self.action_dim, self.feature_dim, self.hidden_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
@@ -123,7 +125,7 @@ class DrQV2Agent:
         return Encoder(self.obs_shape)
 
     def build_actor(self, repr_dim: int) -> nn.Module:
-        """Return the network that ``policy`` reads."""
+        """Return the network that ``policy`` reads; ``repr_dim`` counts the state too."""
         return Actor(repr_dim, self.action_dim, self.feature_dim, self.hidden_dim)
 
     def build_optimizers(self) -> None:
@@ -162,23 +164,39 @@ class DrQV2Agent:
         """
         return {}
 
+    def features(self, obs: Tensor, state: Tensor | None) -> Tensor:
+        """Return what actor and critic read, float32 (N, repr_dim + S).
+
+        Args:
+            obs: (N, C, H, W) in [0, 255], any dtype.
+            state: float32 (N, S), or anything where ``state_dim`` is 0.
+        """
+        return beside(self.encoder(obs), state if self.state_dim else None)
+
     # Acting ----------------------------------------------------------------------------------------------
 
     def policy(self, features: Tensor, step: int) -> TruncatedNormal:
-        """Return the action distribution at (N, repr_dim) features after ``step`` decisions."""
+        """Return the action distribution at ``features`` (as of that method) after ``step`` decisions."""
         recorded = self._noise is not None and self.actor.training  # a replay reads the tensor anew
         noise = self._noise if recorded else self.stddev_schedule(step)
         return TruncatedNormal(self.actor(features), noise)  # type: ignore[arg-type]
 
     @torch.inference_mode()
-    def act(self, obs: np.ndarray | Tensor, step: int, eval_mode: bool) -> np.ndarray:
+    def act(
+        self,
+        obs: np.ndarray | Tensor,
+        step: int,
+        eval_mode: bool,
+        state: np.ndarray | Tensor | None = None,
+    ) -> np.ndarray:
         """Return float32 (N, A) actions in [-1, 1]; see ``algos.agent.Agent.act``."""
         generator = self.generators["act"]
         if step < self.num_expl_steps and not eval_mode:
             uniform = torch.rand(len(obs), self.action_dim, generator=generator, device=self.device)
             return (2.0 * uniform - 1.0).cpu().numpy()
         with self.numerics.eager():  # numbers of observations vary: compiling for each would take minutes
-            policy = self.policy(self.encoder(torch.as_tensor(obs, device=self.device)), step)
+            beside_it = torch.as_tensor(state, device=self.device) if self.state_dim else None
+            policy = self.policy(self.features(torch.as_tensor(obs, device=self.device), beside_it), step)
         action = policy.mean if eval_mode else policy.sample(generator=generator)
         return action.cpu().numpy()
 
@@ -202,7 +220,7 @@ class DrQV2Agent:
 
     def _learn_from(self, batch: Batch, step: int) -> Metrics:
         obs = self.augment(batch.obs)
-        features = self.encoder(obs)
+        features = self.features(obs, batch.state)
         target_q = self.target(batch, step)
         metrics = {"batch_reward": batch.reward.mean(), "critic_target_q": target_q.mean()}
         metrics |= self.update_critic(batch, obs, features, target_q)
@@ -214,7 +232,7 @@ class DrQV2Agent:
     @torch.no_grad()
     def target(self, batch: Batch, step: int) -> Tensor:
         """Return what the critic should say of the batch, (N, 1)."""
-        next_features = self.encoder(self.augment(batch.next_obs))
+        next_features = self.features(self.augment(batch.next_obs), batch.next_state)
         return self.target_value(batch.reward, batch.discount, next_features, step)
 
     @torch.no_grad()

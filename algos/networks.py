@@ -188,6 +188,15 @@ class Critic(nn.Module):
         return self.q1(inputs), self.q2(inputs)
 
 
+def beside(features: Tensor, state: Tensor | None) -> Tensor:
+    """Return float32 (N, R + S): features (N, R) of images with proprioception (N, S) beside them.
+
+    Without a state (None, or S = 0) the features are returned as they are. Source: VRL3's code, where actor
+    and critic begin with the two side by side.
+    """
+    return features if state is None or not state.shape[1] else torch.cat([features, state], dim=1)
+
+
 @torch.no_grad()
 def soft_update(network: nn.Module, target: nn.Module, tau: float) -> None:
     """Move ``target``'s parameters a fraction ``tau`` of the way to those of ``network``."""

@@ -46,4 +46,5 @@ def open_replay(
         prefetch=cfg.prefetch,
         open_frames=choose_frames(cfg.replay_cache, cfg.replay_capacity, device, directory, pin_memory),
         max_lost=cfg.max_lost,
+        state_dim=agent.state_dim,
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -20,7 +20,7 @@ from common.masking import MaskerInfo
 from common.seeding import generator_states, restore_generators
 from common.stopping import StopSignal
 from training import finite
-from training.episodes import env_states
+from training.episodes import ResetEpisodes, env_states, state_of
 from training.factory import describe_agent, prepare_agent
 from training.guard import exclusive, resource_errors
 from training.logger import Logger
@@ -36,25 +36,16 @@ log = logging.getLogger(__name__)
 Evaluate = Callable[[DrQV2Agent, int], dict[str, Any]]
 
 
-class ResetEpisodes(Protocol):
-    """Begins episodes; ``envs.reset_episodes`` is one."""
-
-    def __call__(
-        self, venv: Any, episodes: Sequence[int], done: np.ndarray, seed: int
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Begin ``episodes[i]`` in each environment i that is ``done``; return all observations and infos."""
-        ...
-
-
 class Workspace:
     """One training run in one directory.
 
     Args:
         cfg: configuration with DrQ-v2's keys as attributes (see ``training.settings.TrainSettings``).
         venv: vector environment without automatic resets, with ``step_async`` and ``step_wait``, whose
-            observations ``{"pixels": uint8 (N, H, W, 3)}`` are masked already. ``get_attr("state")`` is asked
-            when an episode has begun; a copy with the ``actions`` since, float32 (T, A), assigned by
-            ``set_attr("state", ...)``, restores an environment.
+            observations ``{"pixels": uint8 (N, H, W, 3)}`` are masked already; ``"state"``, float32 (N, S),
+            goes to agent and replay where there is one. ``get_attr("state")`` is asked when an episode has
+            begun; a copy with the ``actions`` since, float32 (T, A), assigned by ``set_attr("state", ...)``,
+            restores an environment.
         agent: the learner.
         masker_info: who masks the observations; a run goes on only under the same fingerprint.
         run_dir: everything is written below it.
@@ -192,15 +183,18 @@ class Workspace:
         self.episodes, self.next_episode = episodes, following
         for env in np.flatnonzero(done):
             self.starts[env] = states[env]
-            self.replay.begin_episode(int(env), int(episodes[env]), obs["pixels"][env])
-        self.obs = self.stack.reset(obs["pixels"], done)
+            self.replay.begin_episode(
+                int(env), int(episodes[env]), obs["pixels"][env], state_of(obs, int(env))
+            )
+        self.obs, self.state = self.stack.reset(obs["pixels"], done), obs.get("state")
         self.mask_sums[done] = 0.0
         self.done = np.zeros(self.num_envs, bool)
 
     def _act(self) -> np.ndarray:
         """Return float32 (N, A) exploring actions, or those that the environments have yet to answer."""
         if self.pending is None:
-            actions = self.agent.act(self.obs, self.agent_steps, eval_mode=False)
+            beside = {} if self.state is None else {"state": self.state}
+            actions = self.agent.act(self.obs, self.agent_steps, eval_mode=False, **beside)
             with self._evidence(lambda: {"action": actions}):
                 finite.check_actions(actions, self.agent_steps)
             self.pending = actions
@@ -240,7 +234,7 @@ class Workspace:
         frames, done = obs["pixels"], np.logical_or(terminated, truncated)
         if done.any():
             self._check_run_dir()
-        self.obs = self.stack.push(frames)
+        self.obs, self.state = self.stack.push(frames), obs.get("state")
         self.agent_steps += self.num_envs
         self.pending, self.done = None, done
         if "mask" in info:
@@ -248,9 +242,8 @@ class Workspace:
             self.mask_sums[:, 1] += info["mask_empty"]  # before anything took the place of an empty mask
         for env in range(self.num_envs):
             discount = 0.0 if terminated[env] else 1.0
-            episode = self.replay.add(
-                env, actions[env], float(rewards[env]), discount, frames[env], last=bool(done[env])
-            )
+            step = (actions[env], float(rewards[env]), discount, frames[env], bool(done[env]))
+            episode = self.replay.add(env, *step, state=state_of(obs, env))
             if episode is not None:
                 self._log_episode(env, episode.index, episode.total_reward, len(episode))
 
@@ -357,6 +350,7 @@ class Workspace:
             "mask_sums": self.mask_sums,
             "metrics": self.logger.metrics.state_dict(),
             "stack": self.stack.frames,
+            "state": self.state,
             "replay": self.replay.state_dict(),
             "env_states": self._env_states(),
             "mask_memory": getattr(self.venv, "mask_memory", []),
@@ -390,6 +384,7 @@ class Workspace:
         self.stack.frames = loop["stack"]
         height, width, _ = self.frame_shape
         self.obs = self.stack.frames.reshape(self.num_envs, -1, height, width)
+        self.state = loop.get("state")
         self.starts = loop["env_states"]
         if not self.done.all():
             self.venv.set_attr("state", self.starts)

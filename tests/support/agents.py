@@ -54,13 +54,14 @@ def make_agent(name: str, shape: tuple[int, ...] = SHAPE, **options: Any) -> Any
     return getattr(algos, kind)(obs_shape=shape, action_shape=(ACTIONS,), **(sizes | own | options))
 
 
-def make_batch(size: int = 5, seed: int = 0, shape: tuple[int, ...] = SHAPE) -> Batch:
+def make_batch(size: int = 5, seed: int = 0, shape: tuple[int, ...] = SHAPE, state_dim: int = 0) -> Batch:
     """Return random transitions."""
     g = torch.Generator().manual_seed(seed)
     frames = torch.randint(0, 256, (2, size, *shape), generator=g, dtype=torch.uint8)
     action = torch.rand(size, ACTIONS, generator=g) * 2 - 1
     reward, discount = torch.rand(size, 1, generator=g), torch.full((size, 1), 0.97)
-    return Batch(frames[0], action, reward, discount, frames[1])
+    states = torch.randn(2, size, state_dim, generator=g)
+    return Batch(frames[0], action, reward, discount, frames[1], *states)
 
 
 def snapshot(agent: DrQV2Agent) -> dict[str, dict[str, Tensor]]:
