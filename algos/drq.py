@@ -111,7 +111,7 @@ class DrQAgent(DrQV2Agent):
             loss = loss + squared_error(view, target_q)
         return loss, metrics
 
-    def update_actor(self, features: Tensor, step: int) -> Metrics:
+    def update_actor(self, features: Tensor, step: int, taken: Tensor | None = None) -> Metrics:
         """Move the actor towards value and entropy, and the temperature towards the wanted entropy."""
         action, log_prob = self.policy(features, step).sample_with_log_prob(self.generators["update"])
         alpha = self.temperature()

@@ -58,7 +58,12 @@ class DrQV2Agent:
     and of the target; ``critic_loss``, what critic and encoder minimised; ``critic_q1`` and ``critic_q2``,
     mean values of the actions taken; ``actor_loss``, minus the mean value of the policy's actions;
     ``actor_logprob``, their mean log density.
+
+    Attributes:
+        offline_updates: how often ``update_offline`` is to be called where there are demonstrations.
     """
+
+    offline_updates = 0
 
     def __init__(
         self,
@@ -156,6 +161,10 @@ class DrQV2Agent:
         """Return what actor and critic learn from: uint8 or float32 (N, C, H, W) of uint8 observations."""
         return self.shift(obs)
 
+    def update_offline(self, batch: Batch) -> Metrics:
+        """Learn from one batch of demonstrations, before the first decision; here as from any other."""
+        return self.update(batch, 0)
+
     def prepare(self) -> dict[str, Any]:
         """Load what learning needs and acting does not, and return what the run's record should say of it.
 
@@ -177,9 +186,15 @@ class DrQV2Agent:
 
     def policy(self, features: Tensor, step: int) -> TruncatedNormal:
         """Return the action distribution at ``features`` (as of that method) after ``step`` decisions."""
-        recorded = self._noise is not None and self.actor.training  # a replay reads the tensor anew
-        noise = self._noise if recorded else self.stddev_schedule(step)
-        return TruncatedNormal(self.actor(features), noise)  # type: ignore[arg-type]
+        return TruncatedNormal(self.actor(features), self.noise(step))
+
+    def noise(self, step: int) -> float | Tensor:
+        """Return what ``stddev`` says, as a tensor while an update is recorded: a replay reads it anew."""
+        return self._noise if self._noise is not None and self.actor.training else self.stddev(step)
+
+    def stddev(self, step: int) -> float:
+        """Return the standard deviation of the policy after ``step`` decisions."""
+        return self.stddev_schedule(step)
 
     @torch.inference_mode()
     def act(
@@ -208,7 +223,7 @@ class DrQV2Agent:
         if self._recorded is None or self._noise is None:
             metrics = self._learn(batch, step)
         else:
-            self._noise.fill_(self.stddev_schedule(step))
+            self._noise.fill_(self.stddev(step))
             metrics = self._recorded(batch)
         self.train(False)
         return metrics
@@ -224,7 +239,7 @@ class DrQV2Agent:
         target_q = self.target(batch, step)
         metrics = {"batch_reward": batch.reward.mean(), "critic_target_q": target_q.mean()}
         metrics |= self.update_critic(batch, obs, features, target_q)
-        metrics |= self.update_actor(features.detach(), step)
+        metrics |= self.update_actor(features.detach(), step, batch.action)
         metrics |= self.update_auxiliary(batch, obs)
         soft_update(self.critic, self.critic_target, self.critic_target_tau)
         return metrics
@@ -262,8 +277,14 @@ class DrQV2Agent:
         """
         return squared_error(values, target_q), {}
 
-    def update_actor(self, features: Tensor, step: int) -> Metrics:
-        """Move the actor towards actions of greater value; ``features`` carry no gradient."""
+    def update_actor(self, features: Tensor, step: int, taken: Tensor | None = None) -> Metrics:
+        """Move the actor towards actions of greater value.
+
+        Args:
+            features: as of the method ``features``, without gradient.
+            step: decisions made.
+            taken: float32 (N, A), the batch's actions, for agents that imitate them.
+        """
         policy = self.policy(features, step)
         action = policy.sample(self.stddev_clip, self.generators["update"])
         loss = -torch.min(*self.critic(features, action)).mean()

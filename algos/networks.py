@@ -132,7 +132,11 @@ class Actor(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return float32 (N, A) means in [-1, 1] for (N, repr_dim) features."""
-        return torch.tanh(self.policy(self.trunk(features)))
+        return torch.tanh(self.before_tanh(features))
+
+    def before_tanh(self, features: Tensor) -> Tensor:
+        """Return float32 (N, A), of which the means are the hyperbolic tangent."""
+        return self.policy(self.trunk(features))
 
 
 class StochasticActor(nn.Module):

@@ -79,7 +79,7 @@ class SGQNAgent(OverlayAgent):
         """Return what is learned from, float32 (N, C, H, W): values have gradients with respect to it."""
         return super().augment(obs).float()
 
-    def salient(self, obs: Tensor, action: Tensor, state: Tensor) -> Tensor:
+    def salient(self, obs: Tensor, action: Tensor, state: Tensor | None = None) -> Tensor:
         """Return bool (N, C, H, W): the pixels on which the value of ``action`` depends most."""
         with self.numerics.eager():  # guided backpropagation changes the backward pass of the layers
             saliency = guided_saliency(self.encoder, self.critic, obs, action, state)

@@ -29,6 +29,7 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "pieg": ("PIEGAgent", {**OVERLAYS, "encoder_weights": "random"}),
     "curl": ("CURLAgent", {}),
     "curl-rlvigen": ("CURLAgent", {"momentum_encoder": False, "shared_optimizer": True}),
+    "vrl3": ("VRL3Agent", {}),
     "drq": ("DrQAgent", {}),
     "drq-original": ("DrQAgent", {"keep_original": True, "target_views": 3, "critic_views": 1}),
 }
@@ -42,6 +43,7 @@ MOVED = {
     "pieg": CORE,
     "curl": CORE | {"similarity", "key_encoder"},
     "curl-rlvigen": CORE | {"similarity"},
+    "vrl3": CORE,
     "drq": CORE | {"temperature"},
     "drq-original": CORE | {"temperature"},
 }
