@@ -129,6 +129,12 @@ class OpenEpisode:
         if state is not None:
             self.state.append(np.array(state, np.float32))
 
+    def take(self, action: np.ndarray, reward: float, discount: float) -> None:
+        """Append a decision; see ``Episode``."""
+        self.action.append(np.array(action, np.float32))
+        self.reward.append(reward)
+        self.discount.append(discount)
+
     def close(self) -> Episode:
         """Return what has been collected as arrays."""
         shape = (len(self.reward), -1)

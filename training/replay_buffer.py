@@ -136,9 +136,7 @@ class ReplayBuffer:
         episode = self.open[env]
         if episode is None:
             raise ValueError(f"environment {env}: begin_episode comes before add")
-        episode.action.append(np.array(action, np.float32))
-        episode.reward.append(float(reward))
-        episode.discount.append(float(discount))
+        episode.take(action, float(reward), float(discount))
         episode.see(frame, state)
         if not last:
             return None

@@ -100,7 +100,13 @@ def returns(agent: DrQV2Agent | None, size: int, episodes: int = 20, frame_stack
 
 
 def train_on_bars(
-    name: str, run_dir: Path, decisions: int, size: int = 48, frame_stack: int = 2, **options: Any
+    name: str,
+    run_dir: Path,
+    decisions: int,
+    size: int = 48,
+    frame_stack: int = 2,
+    demonstrations: Any = list,
+    **options: Any,
 ) -> DrQV2Agent:
     """Train an agent of ``AGENTS`` on the bars with the real loop and return it."""
     kind, own = AGENTS[name]
@@ -113,7 +119,7 @@ def train_on_bars(
     run = Workspace(
         SimpleNamespace(**cfg), FakeVectorEnv(1, length=20, size=size), learner, FAKE_MASKER_INFO, run_dir,
         lambda agent, step: {}, reset_fake_episodes, resume_command="train again",
-        console=Console(file=io.StringIO()),
+        console=Console(file=io.StringIO()), demonstrations=demonstrations,
     )  # fmt: skip
     run.train()
     return learner

@@ -51,6 +51,7 @@ def make_run(
     kind: str = "DrQV2Agent",
     masker: Any = None,
     config: dict[str, Any] | None = None,
+    demonstrations: Any = list,
     **cfg: Any,
 ) -> Workspace:
     """Return a run of 120 decisions and 50 updates, unless ``cfg`` says otherwise."""
@@ -69,7 +70,7 @@ def make_run(
     return Workspace(
         SimpleNamespace(**cfg), venv if masker is None else MaskObservation(venv, masker), learner, info,
         run_dir, evaluate, reset_fake_episodes,
-        resume_command="train again", config=config, console=console,
+        resume_command="train again", config=config, console=console, demonstrations=demonstrations,
     )  # fmt: skip
 
 
