@@ -216,8 +216,7 @@ def test_without_demonstrations_there_is_no_offline_stage(tmp_path: Path) -> Non
     assert run.updates == 50 and run.demonstrated == 0
 
 
-@pytest.mark.parametrize("kind", ["DrQV2Agent", "VRL3Agent"])
-@pytest.mark.parametrize("state", [False, True])
+@pytest.mark.parametrize(("kind", "state"), [("DrQV2Agent", False), ("VRL3Agent", True)])
 def test_a_run_with_demonstrations_resumes_bit_by_bit(tmp_path: Path, kind: str, state: bool) -> None:
     def run(folder: str, demonstrations: Any = None) -> Any:
         give = demonstrations or (lambda: demonstrated(state=state))
