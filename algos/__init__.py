@@ -8,6 +8,7 @@ from algos.pieg import PIEGAgent
 from algos.sgqn import SGQNAgent
 from algos.srm import SRMAgent
 from algos.svea import SVEAAgent
+from algos.vrl3 import VRL3Agent
 
 __all__ = [
     "Agent",
@@ -19,4 +20,5 @@ __all__ = [
     "SGQNAgent",
     "SRMAgent",
     "SVEAAgent",
+    "VRL3Agent",
 ]

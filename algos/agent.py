@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_NO_STATE = torch.empty(0, 0)
+
 
 class Batch(NamedTuple):
     """Transitions over ``n`` decisions, drawn from the replay buffer.
@@ -18,6 +20,8 @@ class Batch(NamedTuple):
         reward: float32 (B, 1), the discounted sum of the next n rewards.
         discount: float32 (B, 1), what the value of ``next_obs`` is multiplied with; 0 after termination.
         next_obs: uint8 (B, C, H, W), the observation n decisions later.
+        state: float32 (B, S), proprioception beside ``obs``, of its newest frame; S = 0 where there is none.
+        next_state: float32 (B, S), the same beside ``next_obs``.
     """
 
     obs: Tensor
@@ -25,6 +29,8 @@ class Batch(NamedTuple):
     reward: Tensor
     discount: Tensor
     next_obs: Tensor
+    state: Tensor = _NO_STATE
+    next_state: Tensor = _NO_STATE
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on ``device``; copies from pinned memory do not wait."""
@@ -35,13 +41,20 @@ class Batch(NamedTuple):
 class Agent(Protocol):
     """A learning policy."""
 
-    def act(self, obs: np.ndarray | Tensor, step: int, eval_mode: bool) -> np.ndarray:
+    def act(
+        self,
+        obs: np.ndarray | Tensor,
+        step: int,
+        eval_mode: bool,
+        state: np.ndarray | Tensor | None = None,
+    ) -> np.ndarray:
         """Return float32 (N, A) actions in [-1, 1] for uint8 (N, C, H, W) observations.
 
         Args:
             obs: stacked frames.
             step: decisions made so far in the run; drives exploration.
             eval_mode: act by the mean of the policy; draws no random number.
+            state: float32 (N, S), what the observations hold beside pixels; None where they hold nothing.
         """
         ...
 

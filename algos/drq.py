@@ -89,7 +89,8 @@ class DrQAgent(DrQV2Agent):
         """Return the mean target (N, 1) over K views of the next observation, each with its own action."""
         views = [self.augment(batch.next_obs)]
         views += [self.shift(batch.next_obs) for _ in range(self.target_views - 1)]
-        targets = [self.target_value(batch.reward, batch.discount, self.encoder(v), step) for v in views]
+        seen = [self.features(view, batch.next_state) for view in views]
+        targets = [self.target_value(batch.reward, batch.discount, features, step) for features in seen]
         return torch.stack(targets).mean(0)
 
     @torch.no_grad()
@@ -106,11 +107,11 @@ class DrQAgent(DrQV2Agent):
         """Return the loss summed over M views, all with the same target; see ``DrQV2Agent``."""
         loss, metrics = super().critic_loss(batch, obs, values, target_q)
         for _ in range(self.critic_views - 1):
-            view = self.critic(self.encoder(self.shift(batch.obs)), batch.action)
+            view = self.critic(self.features(self.shift(batch.obs), batch.state), batch.action)
             loss = loss + squared_error(view, target_q)
         return loss, metrics
 
-    def update_actor(self, features: Tensor, step: int) -> Metrics:
+    def update_actor(self, features: Tensor, step: int, taken: Tensor | None = None) -> Metrics:
         """Move the actor towards value and entropy, and the temperature towards the wanted entropy."""
         action, log_prob = self.policy(features, step).sample_with_log_prob(self.generators["update"])
         alpha = self.temperature()

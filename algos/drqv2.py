@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from algos.agent import Batch
 from algos.augmentations import crop_shift, random_shift
 from algos.distributions import TruncatedNormal
-from algos.networks import Actor, Critic, Encoder, soft_update
+from algos.networks import Actor, Critic, Encoder, beside, soft_update
 from algos.numerics import AgentNumerics
 from algos.recorded_update import RecordedUpdate
 from algos.schedules import parse_schedule
@@ -52,12 +52,18 @@ class DrQV2Agent:
         stddev_clip: limit of the noise inside the updates.
         seed: seeds initialisation and generators.
         numerics: how updates are computed, fields of ``algos.numerics.AgentNumerics`` by name.
+        state_dim: S of the proprioception that actor and critic read beside the image's features; 0: none.
 
     Metrics of ``update``: ``batch_reward`` and ``critic_target_q``, means over the batch of the n-step reward
     and of the target; ``critic_loss``, what critic and encoder minimised; ``critic_q1`` and ``critic_q2``,
     mean values of the actions taken; ``actor_loss``, minus the mean value of the policy's actions;
     ``actor_logprob``, their mean log density.
+
+    Attributes:
+        offline_updates: how often ``update_offline`` is to be called where there are demonstrations.
     """
+
+    offline_updates = 0
 
     def __init__(
         self,
@@ -74,10 +80,11 @@ class DrQV2Agent:
         stddev_clip: float = 0.3,
         seed: int = 0,
         numerics: AgentNumerics | Mapping[str, Any] | None = None,
+        state_dim: int = 0,
     ) -> None:
         self.numerics = AgentNumerics.of(numerics).on(torch.device(device))
         self.obs_shape = tuple(obs_shape)
-        self.action_dim = int(action_shape[0])
+        self.action_dim, self.state_dim = int(action_shape[0]), state_dim
         self.device = torch.device(device)
         self.lr = lr
         self.feature_dim = feature_dim
@@ -113,7 +120,7 @@ class DrQV2Agent:
     def build_networks(self) -> None:
         """Make the networks, on the CPU."""
         self.encoder = self.build_encoder()
-        repr_dim = int(self.encoder.repr_dim)  # type: ignore[arg-type]
+        repr_dim = int(self.encoder.repr_dim) + self.state_dim  # type: ignore[arg-type]
         self.actor = self.build_actor(repr_dim)
         self.critic = Critic(repr_dim, self.action_dim, self.feature_dim, self.hidden_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
@@ -123,7 +130,7 @@ class DrQV2Agent:
         return Encoder(self.obs_shape)
 
     def build_actor(self, repr_dim: int) -> nn.Module:
-        """Return the network that ``policy`` reads."""
+        """Return the network that ``policy`` reads; ``repr_dim`` counts the state too."""
         return Actor(repr_dim, self.action_dim, self.feature_dim, self.hidden_dim)
 
     def build_optimizers(self) -> None:
@@ -154,6 +161,10 @@ class DrQV2Agent:
         """Return what actor and critic learn from: uint8 or float32 (N, C, H, W) of uint8 observations."""
         return self.shift(obs)
 
+    def update_offline(self, batch: Batch) -> Metrics:
+        """Learn from one batch of demonstrations, before the first decision; here as from any other."""
+        return self.update(batch, 0)
+
     def prepare(self) -> dict[str, Any]:
         """Load what learning needs and acting does not, and return what the run's record should say of it.
 
@@ -162,23 +173,45 @@ class DrQV2Agent:
         """
         return {}
 
+    def features(self, obs: Tensor, state: Tensor | None) -> Tensor:
+        """Return what actor and critic read, float32 (N, repr_dim + S).
+
+        Args:
+            obs: (N, C, H, W) in [0, 255], any dtype.
+            state: float32 (N, S), or anything where ``state_dim`` is 0.
+        """
+        return beside(self.encoder(obs), state if self.state_dim else None)
+
     # Acting ----------------------------------------------------------------------------------------------
 
     def policy(self, features: Tensor, step: int) -> TruncatedNormal:
-        """Return the action distribution at (N, repr_dim) features after ``step`` decisions."""
-        recorded = self._noise is not None and self.actor.training  # a replay reads the tensor anew
-        noise = self._noise if recorded else self.stddev_schedule(step)
-        return TruncatedNormal(self.actor(features), noise)  # type: ignore[arg-type]
+        """Return the action distribution at ``features`` (as of that method) after ``step`` decisions."""
+        return TruncatedNormal(self.actor(features), self.noise(step))
+
+    def noise(self, step: int) -> float | Tensor:
+        """Return what ``stddev`` says, as a tensor while an update is recorded: a replay reads it anew."""
+        return self._noise if self._noise is not None and self.actor.training else self.stddev(step)
+
+    def stddev(self, step: int) -> float:
+        """Return the standard deviation of the policy after ``step`` decisions."""
+        return self.stddev_schedule(step)
 
     @torch.inference_mode()
-    def act(self, obs: np.ndarray | Tensor, step: int, eval_mode: bool) -> np.ndarray:
+    def act(
+        self,
+        obs: np.ndarray | Tensor,
+        step: int,
+        eval_mode: bool,
+        state: np.ndarray | Tensor | None = None,
+    ) -> np.ndarray:
         """Return float32 (N, A) actions in [-1, 1]; see ``algos.agent.Agent.act``."""
         generator = self.generators["act"]
         if step < self.num_expl_steps and not eval_mode:
             uniform = torch.rand(len(obs), self.action_dim, generator=generator, device=self.device)
             return (2.0 * uniform - 1.0).cpu().numpy()
         with self.numerics.eager():  # numbers of observations vary: compiling for each would take minutes
-            policy = self.policy(self.encoder(torch.as_tensor(obs, device=self.device)), step)
+            beside_it = torch.as_tensor(state, device=self.device) if self.state_dim else None
+            policy = self.policy(self.features(torch.as_tensor(obs, device=self.device), beside_it), step)
         action = policy.mean if eval_mode else policy.sample(generator=generator)
         return action.cpu().numpy()
 
@@ -190,7 +223,7 @@ class DrQV2Agent:
         if self._recorded is None or self._noise is None:
             metrics = self._learn(batch, step)
         else:
-            self._noise.fill_(self.stddev_schedule(step))
+            self._noise.fill_(self.stddev(step))
             metrics = self._recorded(batch)
         self.train(False)
         return metrics
@@ -202,11 +235,11 @@ class DrQV2Agent:
 
     def _learn_from(self, batch: Batch, step: int) -> Metrics:
         obs = self.augment(batch.obs)
-        features = self.encoder(obs)
+        features = self.features(obs, batch.state)
         target_q = self.target(batch, step)
         metrics = {"batch_reward": batch.reward.mean(), "critic_target_q": target_q.mean()}
         metrics |= self.update_critic(batch, obs, features, target_q)
-        metrics |= self.update_actor(features.detach(), step)
+        metrics |= self.update_actor(features.detach(), step, batch.action)
         metrics |= self.update_auxiliary(batch, obs)
         soft_update(self.critic, self.critic_target, self.critic_target_tau)
         return metrics
@@ -214,7 +247,7 @@ class DrQV2Agent:
     @torch.no_grad()
     def target(self, batch: Batch, step: int) -> Tensor:
         """Return what the critic should say of the batch, (N, 1)."""
-        next_features = self.encoder(self.augment(batch.next_obs))
+        next_features = self.features(self.augment(batch.next_obs), batch.next_state)
         return self.target_value(batch.reward, batch.discount, next_features, step)
 
     @torch.no_grad()
@@ -244,8 +277,14 @@ class DrQV2Agent:
         """
         return squared_error(values, target_q), {}
 
-    def update_actor(self, features: Tensor, step: int) -> Metrics:
-        """Move the actor towards actions of greater value; ``features`` carry no gradient."""
+    def update_actor(self, features: Tensor, step: int, taken: Tensor | None = None) -> Metrics:
+        """Move the actor towards actions of greater value.
+
+        Args:
+            features: as of the method ``features``, without gradient.
+            step: decisions made.
+            taken: float32 (N, A), the batch's actions, for agents that imitate them.
+        """
         policy = self.policy(features, step)
         action = policy.sample(self.stddev_clip, self.generators["update"])
         loss = -torch.min(*self.critic(features, action)).mean()

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import io
-import pickle
 import urllib.error
 import urllib.request
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
+from algos.weight_files import check_state, read_state
 from common.errors import InputError
-from common.files import BROKEN_PICKLE, sha256_file
+from common.files import sha256_file
 from common.paths import existing_file
 
 IMAGENET, RANDOM = "imagenet", "random"
 LAST_LAYER = "layer2"
 _CURE = "Give torchvision's file as agent.encoder_weights=<file>, or draw them: agent.encoder_weights=random."
 _TIMEOUT = 10.0  # seconds
-_SHOWN = 5
+_WHAT = "ResNet-18 weights"
 _NO_NETWORK = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError)
 
 
@@ -80,40 +77,6 @@ def _download(published: Any) -> None:
         ) from error
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Read a state dict without running code from the file."""
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = safetensors.torch.load_file(path)
-        else:
-            # From memory: of a file cut short, seeking fails with an error that looks like the disk's.
-            content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, *BROKEN_PICKLE) as error:
-        raise InputError(
-            f"ResNet-18 weights {path} cannot be read: damaged, incomplete, or more than tensors.", _CURE
-        ) from error
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise InputError(f"ResNet-18 weights {path} hold no state dict.", _CURE)
-    return dict(content)
-
-
-def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
-    """Raise ``InputError`` unless every name and shape is as expected and every number finite."""
-    wrong = [f"{name} is missing" for name in expected if name not in state]
-    wrong += [f"{name} is not expected" for name in state if name not in expected]
-    wrong += [
-        f"{name} has shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    wrong += [f"{name} is not finite" for name, tensor in state.items() if not tensor.isfinite().all()]
-    if wrong:
-        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise InputError(
-            f"Weights {path} do not fit torchvision's resnet18: {'; '.join(wrong[:_SHOWN])}{more}.", _CURE
-        )
-
-
 def frozen_resnet() -> nn.Sequential:
     """Return torchvision's ResNet-18 up to ``layer2``, with its own names and drawn weights.
 
@@ -134,13 +97,13 @@ def load_weights(network: nn.Sequential, path: Path) -> None:
     Raises:
         InputError: the file is damaged or of another network.
     """
-    state = _read(path)
+    state = read_state(path, _WHAT, _CURE)
     with torch.device("meta"):
         expected = _resnet18().state_dict()
     for name in expected:
         if name.endswith("num_batches_tracked"):  # files older than PyTorch 0.4.1 have none
             state.setdefault(name, torch.zeros((), dtype=torch.long))
-    _check(state, expected, path)
+    check_state(state, expected, path, "torchvision's resnet18", _CURE)
     network.load_state_dict({name: state[name] for name in network.state_dict()})
 
 

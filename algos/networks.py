@@ -132,7 +132,11 @@ class Actor(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return float32 (N, A) means in [-1, 1] for (N, repr_dim) features."""
-        return torch.tanh(self.policy(self.trunk(features)))
+        return torch.tanh(self.before_tanh(features))
+
+    def before_tanh(self, features: Tensor) -> Tensor:
+        """Return float32 (N, A), of which the means are the hyperbolic tangent."""
+        return self.policy(self.trunk(features))
 
 
 class StochasticActor(nn.Module):
@@ -186,6 +190,15 @@ class Critic(nn.Module):
         """Return both values, float32 (N, 1) each, of (N, A) actions at (N, repr_dim) features."""
         inputs = torch.cat([self.trunk(features), action], dim=-1)
         return self.q1(inputs), self.q2(inputs)
+
+
+def beside(features: Tensor, state: Tensor | None) -> Tensor:
+    """Return float32 (N, R + S): features (N, R) of images with proprioception (N, S) beside them.
+
+    Without a state (None, or S = 0) the features are returned as they are. Source: VRL3's code, where actor
+    and critic begin with the two side by side.
+    """
+    return features if state is None or not state.shape[1] else torch.cat([features, state], dim=1)
 
 
 @torch.no_grad()

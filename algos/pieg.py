@@ -110,15 +110,22 @@ class PIEGAgent(SVEAAgent):
         super().load_networks(networks)
         self._has_weights = True
 
-    def act(self, obs: np.ndarray | Tensor, step: int, eval_mode: bool) -> np.ndarray:
+    def act(
+        self,
+        obs: np.ndarray | Tensor,
+        step: int,
+        eval_mode: bool,
+        state: np.ndarray | Tensor | None = None,
+    ) -> np.ndarray:
         """Return float32 (N, A) actions in [-1, 1]; see ``algos.agent.Agent.act``."""
         self._require_weights()
         if not eval_mode or self.bn_eval == "running":
-            return super().act(obs, step, eval_mode)
+            return super().act(obs, step, eval_mode, state)
         actions = []
         with batch_statistics(self.encoder.resnet):
-            for single in obs:  # one by one: what else is in the batch must not matter
-                actions.append(super().act(single[None], step, eval_mode))
+            for row, single in enumerate(obs):  # one by one: what else is in the batch must not matter
+                own = None if state is None else state[row : row + 1]
+                actions.append(super().act(single[None], step, eval_mode, own))
         return np.concatenate(actions)
 
     def update(self, batch: Batch, step: int) -> Metrics:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from algos.networks import beside
+
 
 @contextmanager
 def guided_relu(*networks: nn.Module) -> Iterator[None]:
@@ -31,7 +33,9 @@ def guided_relu(*networks: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def guided_saliency(encoder: nn.Module, critic: nn.Module, obs: Tensor, action: Tensor) -> Tensor:
+def guided_saliency(
+    encoder: nn.Module, critic: nn.Module, obs: Tensor, action: Tensor, state: Tensor | None = None
+) -> Tensor:
     """Return the guided gradient of the first Q value with respect to the pixels.
 
     No parameter's gradient is touched.
@@ -41,13 +45,14 @@ def guided_saliency(encoder: nn.Module, critic: nn.Module, obs: Tensor, action: 
         critic: features and actions to two values.
         obs: float32 (N, C, H, W).
         action: float32 (N, A).
+        state: float32 (N, S), what the critic reads beside the features; None where there is none.
 
     Returns:
         float32 (N, C, H, W).
     """
     pixels = obs.detach().requires_grad_()
     with torch.enable_grad(), guided_relu(encoder, critic):
-        value, _ = critic(encoder(pixels), action)
+        value, _ = critic(beside(encoder(pixels), state), action)
         return torch.autograd.grad(value.sum(), pixels)[0]
 
 

@@ -79,10 +79,10 @@ class SGQNAgent(OverlayAgent):
         """Return what is learned from, float32 (N, C, H, W): values have gradients with respect to it."""
         return super().augment(obs).float()
 
-    def salient(self, obs: Tensor, action: Tensor) -> Tensor:
+    def salient(self, obs: Tensor, action: Tensor, state: Tensor | None = None) -> Tensor:
         """Return bool (N, C, H, W): the pixels on which the value of ``action`` depends most."""
         with self.numerics.eager():  # guided backpropagation changes the backward pass of the layers
-            saliency = guided_saliency(self.encoder, self.critic, obs, action)
+            saliency = guided_saliency(self.encoder, self.critic, obs, action, state)
         return saliency_mask(saliency, self.quantile)
 
     def critic_loss(
@@ -92,14 +92,14 @@ class SGQNAgent(OverlayAgent):
         loss, metrics = super().critic_loss(batch, obs, values, target_q)
         share = torch.rand((), generator=self.generators["update"], device=self.device)
         grey = torch.lerp(obs.min(), obs.max(), share)
-        masked = torch.where(self.salient(obs, batch.action), obs, grey)
-        consistency = squared_error(values, self.critic(self.encoder(masked), batch.action))
+        masked = torch.where(self.salient(obs, batch.action, batch.state), obs, grey)
+        consistency = squared_error(values, self.critic(self.features(masked, batch.state), batch.action))
         metrics |= {"consistency_loss": consistency.detach()}
         return loss + self.consistency_weight * consistency, metrics
 
     def update_auxiliary(self, batch: Batch, obs: Tensor) -> Metrics:
         """Take a step of encoder and decoder towards predicting the salient pixels of the new critic."""
-        mask = self.salient(obs, batch.action)
+        mask = self.salient(obs, batch.action, batch.state)
         logits = self.decoder(self.encoder(self.overlay(obs)), batch.action)
         loss = F.binary_cross_entropy_with_logits(logits, mask.float())
         self.minimise(loss, self.aux_opt)

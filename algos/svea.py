@@ -35,7 +35,7 @@ class SVEAAgent(OverlayAgent):
     ) -> tuple[Tensor, Metrics]:
         """Return the mean of the losses with and without the strong augmentation; see ``DrQV2Agent``."""
         clean, metrics = super().critic_loss(batch, obs, values, target_q)
-        disturbed = self.critic(self.encoder(self.disturb(obs)), batch.action)
+        disturbed = self.critic(self.features(self.disturb(obs), batch.state), batch.action)
         overlay = squared_error(disturbed, target_q)
         metrics |= {"critic_loss_clean": clean.detach(), "critic_loss_overlay": overlay.detach()}
         return 0.5 * (clean + overlay), metrics

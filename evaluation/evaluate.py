@@ -41,8 +41,15 @@ def fixed_batch(on_gpu: bool) -> int:
 class ActingAgent(Protocol):
     """What evaluation needs of an agent."""
 
-    def act(self, obs: Any, step: int, eval_mode: bool) -> np.ndarray:
-        """Return float32 (N, A) actions for uint8 (N, 3 * k, H, W) observations."""
+    def act(self, obs: Any, step: int, eval_mode: bool, state: Any = None) -> np.ndarray:
+        """Return float32 (N, A) actions for uint8 (N, 3 * k, H, W) observations.
+
+        Args:
+            obs: the observations.
+            step: agent steps of training so far.
+            eval_mode: act by the mean action.
+            state: float32 (N, S), proprioception; left out where the environment gives none.
+        """
         ...
 
 
@@ -142,8 +149,10 @@ def evaluate(
 
     def act(runs: Sequence[_Run], answers: Sequence[Answer]) -> list[np.ndarray]:
         frames = viewer.look(runs, answers)
-        going = [(run, frame) for run, frame in zip(runs, frames, strict=True) if not run.done]
-        return policy.act([run.stacked(frame, frame_stack) for run, frame in going]) if going else []
+        going = [row for row, run in enumerate(runs) if not run.done]
+        stacks = [runs[row].stacked(frames[row], frame_stack) for row in going]
+        states = [answers[row][1]["state"] for row in going if "state" in answers[row][1]]
+        return policy.act(stacks, states) if going else []
 
     numbers = range(first_episode, first_episode + episodes)
     results = {result.episode: result for result in finished if result.episode in numbers}
@@ -327,8 +336,13 @@ class _PaddedPolicy:
     def __init__(self, agent: ActingAgent, batch: int, agent_step: int) -> None:
         self._agent, self._batch, self._step = agent, batch, agent_step
 
-    def act(self, observations: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return float32 (A,) for each of at most one batch of uint8 (C, H, W)."""
-        padded = np.zeros((self._batch, *observations[0].shape), dtype=np.uint8)
-        padded[: len(observations)] = observations
-        return list(self._agent.act(padded, self._step, eval_mode=True)[: len(observations)])
+    def act(self, observations: Sequence[np.ndarray], states: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
+        """Return float32 (A,) for each of at most one batch of uint8 (C, H, W) and float32 (S,)."""
+        beside = {"state": self._padded(states)} if states else {}
+        actions = self._agent.act(self._padded(observations), self._step, eval_mode=True, **beside)
+        return list(actions[: len(observations)])
+
+    def _padded(self, rows: Sequence[np.ndarray]) -> np.ndarray:
+        padded = np.zeros((self._batch, *rows[0].shape), dtype=rows[0].dtype)
+        padded[: len(rows)] = rows
+        return padded

@@ -17,27 +17,29 @@ from evaluation.mask_quality import frame_quality
 from evaluation.pictures import Scene, explain_frame, iou_note
 from wrappers import FrameStack
 
-Policy = Callable[[np.ndarray], np.ndarray]  # masked frame, uint8 (H, W, 3), to action, float32 (A,)
+# Masked frame, uint8 (H, W, 3), and proprioception, float32 (S,), where there is some, to action (A,).
+Policy = Callable[..., np.ndarray]
 
 
 def random_policy(space: Any, seed: int) -> Policy:
     """Return a policy that draws uniformly from an action space, whatever it sees."""
     generator = counter_rng(seed, "visualize")
-    return lambda frame: generator.uniform(space.low, space.high).astype(np.float32)
+    return lambda frame, state=None: generator.uniform(space.low, space.high).astype(np.float32)
 
 
 def agent_policy(agent: ActingAgent, frame_stack: int, agent_step: int) -> Policy:
     """Return the policy of a trained agent: its mean action for the last ``frame_stack`` masked frames."""
     stacks: list[FrameStack] = []
 
-    def act(frame: np.ndarray) -> np.ndarray:
+    def act(frame: np.ndarray, state: np.ndarray | None = None) -> np.ndarray:
         batch = frame[None]
         if stacks:
             observation = stacks[0].push(batch)
         else:
             stacks.append(FrameStack(frame_stack, 1, frame.shape))
             observation = stacks[0].reset(batch)
-        return agent.act(observation, agent_step, eval_mode=True)[0]
+        beside = {} if state is None else {"state": state[None]}
+        return agent.act(observation, agent_step, eval_mode=True, **beside)[0]
 
     return act
 
@@ -67,7 +69,8 @@ def play(
         yield scene
         if step + 1 == count:
             return
-        obs, _, terminated, truncated, info = env.step(policy(scene.masked))
+        beside = [obs["state"]] if "state" in obs else []
+        obs, _, terminated, truncated, info = env.step(policy(scene.masked, *beside))
         if terminated or truncated:
             return
 

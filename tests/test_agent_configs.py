@@ -66,8 +66,8 @@ def batch(size: int = 44, count: int = 4) -> Batch:
     return Batch(frames[0], action, torch.rand(count, 1, generator=g), torch.ones(count, 1), frames[1])
 
 
-def test_there_are_the_seven_agents_of_the_comparison() -> None:
-    assert set(AGENTS) == {"drqv2", "pieg", "svea", "sgqn", "srm", "curl", "drq"}
+def test_there_are_the_seven_agents_of_the_comparison_and_vrl3() -> None:
+    assert set(AGENTS) == {"drqv2", "pieg", "svea", "sgqn", "srm", "curl", "drq", "vrl3"}
     classes = {name for name in algos.__all__ if name.endswith("Agent") and name != "Agent"}
     targets = {OmegaConf.load(CONFIG_DIR / "agent" / f"{name}.yaml").agent._target_ for name in AGENTS}
     assert targets == {f"algos.{name}" for name in classes}
@@ -155,7 +155,8 @@ def test_budgets_and_steps_of_every_task(agent: str, task: str) -> None:
     cfg = compose(agent, f"task={task}")
     nstep, size, frames, noise = TABLE[task]
     assert (cfg.nstep, cfg.batch_size) == (1 if agent == "drq" else nstep, size)
-    assert (cfg.num_train_frames, cfg.agent.stddev_schedule) == (frames, f"linear(1.0,0.1,{noise})")
+    assert (cfg.num_train_frames, cfg.stddev_schedule) == (frames, f"linear(1.0,0.1,{noise})")
+    assert cfg.agent.stddev_schedule == (0.01 if agent == "vrl3" else cfg.stddev_schedule)
     assert (cfg.agent.lr, cfg.agent.feature_dim, cfg.discount, cfg.action_repeat) == (1e-4, 50, 0.99, 2)
 
 
@@ -171,6 +172,11 @@ PRESCRIBED: dict[str, dict[str, Any]] = {
     | {"aux_lr": 1e-4, "aux_beta": 0.99},
     "curl": {"aux_lr": 1e-4, "aux_beta": 0.99, "momentum_encoder": True, "encoder_tau": 0.05}
     | {"shared_optimizer": False},
+    "vrl3": {"encoder_weights": "random", "encoder_lr_scale": 1.0, "offline_updates": 30_000}
+    | {"offline_stddev": 0.1, "offline_update_encoder": True, "offline_bc_weight": 0.0}
+    | {"cql_weight": 1.0, "cql_temp": 1.0, "cql_random_actions": 10, "bc_weight": 0.0, "bc_decay": 0.95}
+    | {"safe_q_threshold": 200.0, "safe_q_exponent": 0.5}
+    | {"pretanh_threshold": 5.0, "pretanh_penalty": 0.001, "num_expl_steps": 0, "stddev_schedule": 0.01},
     "drq": {"init_temperature": 0.1, "log_std_bounds": [-10, 2], "keep_original": False}
     | {"target_views": 2, "critic_views": 2},
 }
@@ -182,10 +188,10 @@ def test_values_are_those_prescribed_and_the_class_has_the_same(agent: str) -> N
     found = {key: cfg.agent[key] for key in (*SKELETON, *PRESCRIBED[agent])}
     wanted = {**SKELETON, **PRESCRIBED[agent]}
     assert found == wanted
-    assert (cfg.num_seed_frames, cfg.replay_buffer_size) == (4000, 10**6)
+    assert (cfg.num_seed_frames, cfg.replay_buffer_size) == (0 if agent == "vrl3" else 4000, 10**6)
     assert (cfg.frame_stack, cfg.image_size) == (3, 84)
     kind = getattr(algos, cfg.agent._target_.rsplit(".", 1)[1])
-    bases = [base for base in kind.__mro__ if base is not object]
+    bases = [base for base in reversed(kind.__mro__) if base is not object]  # a class's own value counts
     parameters = [p for base in bases for p in inspect.signature(base).parameters.values()]
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     for key in wanted:
@@ -240,6 +246,10 @@ def test_a_sweep_may_set_what_only_some_agents_have() -> None:
         ("curl", "agent.aux_lr=0"),
         ("drq", "agent.init_temperature=0"),
         ("drq", "agent.target_views=0"),
+        ("vrl3", "agent.cql_temp=0"),
+        ("vrl3", "agent.cql_random_actions=0"),
+        ("vrl3", "agent.safe_q_exponent=2"),
+        ("vrl3", "agent.offline_updates=-1"),
         ("pieg", "agent.bn_eval=batchh"),
         ("pieg", "agent.encoder_weights=null"),
         ("drqv2", "agent.hidden_dim=0"),

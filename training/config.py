@@ -90,6 +90,7 @@ _ADDED = {
     "masker.precision": "float32",
     "masker.dino_size": 448,
     "fast_render": False,
+    "agent.state_dim": "???",
 }
 
 _BUDGETS = ("easy", "medium", "hard", "adroit")  # what task files build on; no tasks themselves

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from common.files import atomic_path, sha256_file
 _NAME = re.compile(r"episode_(\d{10})_(\d+)\.npz")
 # Masked frames shrink 12 to 80 times at level 1, for 30 ms of an episode of 500; level 6 takes twice that.
 _LEVEL = 1
+_ARRAYS = ("frames", "action", "reward", "discount")
 #: What reading a damaged archive raises.
 DAMAGE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
 
@@ -32,6 +33,8 @@ class Episode:
         action: float32 (T, A).
         reward: float32 (T,).
         discount: float32 (T,), 0 where the episode terminated, else 1.
+        state: float32 (T + 1, S), proprioception beside the frames; S = 0, and nothing of it in the file,
+            where there is none.
     """
 
     index: int
@@ -39,6 +42,11 @@ class Episode:
     action: np.ndarray
     reward: np.ndarray
     discount: np.ndarray
+    state: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+
+    def __post_init__(self) -> None:
+        if not self.state.size:
+            self.state = np.empty((len(self.frames), 0), np.float32)
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -54,8 +62,8 @@ class Episode:
         return float(self.reward.sum(dtype=np.float64))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the four arrays by name."""
-        return {name: getattr(self, name) for name in ("frames", "action", "reward", "discount")}
+        """Return the four arrays, or five, by name."""
+        return {name: getattr(self, name) for name in (*_ARRAYS, *(("state",) if self.state.size else ()))}
 
     def save(self, directory: Path) -> str:
         """Write the episode atomically into ``directory`` and return the SHA-256 of the file.
@@ -89,9 +97,10 @@ class Episode:
         if sha256 is not None and sha256_file(path) != sha256:
             raise ValueError("sha256 differs: it is damaged, or belongs to another run")
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("frames", "action", "reward", "discount")}
+            arrays = {name: archive[name] for name in (*_ARRAYS, *({"state"} & set(archive.files)))}
         episode = Episode(index=int(found[1]), **arrays)
-        lengths = {len(episode.frames) - 1, len(episode.action), len(episode.reward), len(episode.discount)}
+        lengths = {len(array) for array in (episode.action, episode.reward, episode.discount)}
+        lengths |= {len(array) - 1 for array in (episode.frames, episode.state)}
         if lengths != {int(found[2])}:
             raise ValueError(f"{path.name} holds arrays of other lengths: {sorted(lengths)}")
         return episode
@@ -105,13 +114,26 @@ def length_of(name: str) -> int:
 
 @dataclass
 class OpenEpisode:
-    """An episode being collected; lists grow by one per decision, ``frames`` is one ahead."""
+    """An episode being collected; lists grow by one per decision, ``frames`` and ``state`` are one ahead."""
 
     index: int
     frames: list[np.ndarray]
     action: list[np.ndarray] = field(default_factory=list)
     reward: list[float] = field(default_factory=list)
     discount: list[float] = field(default_factory=list)
+    state: list[np.ndarray] = field(default_factory=list)
+
+    def see(self, frame: np.ndarray, state: np.ndarray | None = None) -> None:
+        """Append a frame, uint8 (H, W, 3), and what was observed beside it, float32 (S,)."""
+        self.frames.append(np.ascontiguousarray(frame.transpose(2, 0, 1)))
+        if state is not None:
+            self.state.append(np.array(state, np.float32))
+
+    def take(self, action: np.ndarray, reward: float, discount: float) -> None:
+        """Append a decision; see ``Episode``."""
+        self.action.append(np.array(action, np.float32))
+        self.reward.append(reward)
+        self.discount.append(discount)
 
     def close(self) -> Episode:
         """Return what has been collected as arrays."""
@@ -122,6 +144,7 @@ class OpenEpisode:
             action=np.asarray(self.action, np.float32).reshape(shape if self.reward else (0, 0)),
             reward=np.asarray(self.reward, np.float32),
             discount=np.asarray(self.discount, np.float32),
+            state=np.asarray(self.state, np.float32).reshape(len(self.state), -1 if self.state else 0),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -137,7 +160,23 @@ class OpenEpisode:
             action=list(state["action"]),
             reward=[float(value) for value in state["reward"]],
             discount=[float(value) for value in state["discount"]],
+            state=list(state.get("state", ())),
         )
+
+
+class ResetEpisodes(Protocol):
+    """Begins episodes; ``envs.reset_episodes`` is one."""
+
+    def __call__(
+        self, venv: Any, episodes: Sequence[int], done: np.ndarray, seed: int
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Begin ``episodes[i]`` in each environment i that is ``done``; return all observations and infos."""
+        ...
+
+
+def state_of(obs: Mapping[str, np.ndarray], env: int) -> np.ndarray | None:
+    """Return the proprioception of one environment, float32 (S,), where observations hold ``state``."""
+    return obs["state"][env] if "state" in obs else None
 
 
 def env_states(

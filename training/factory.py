@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -20,7 +21,8 @@ def make_agent(cfg: DictConfig, venv: Any, device: torch.device) -> DrQV2Agent:
 
     Args:
         cfg: with ``agent`` (its ``_target_`` and keywords) and ``frame_stack``.
-        venv: observations ``{"pixels": uint8 (N, H, W, 3)}``.
+        venv: observations ``{"pixels": uint8 (N, H, W, 3)}``, and ``"state"``, float32 (N, S), where there is
+            proprioception.
         device: where the networks live.
 
     Returns:
@@ -31,9 +33,32 @@ def make_agent(cfg: DictConfig, venv: Any, device: torch.device) -> DrQV2Agent:
     Raises:
         ConfigError: the agent refuses a value.
     """
-    height, width, channels = venv.single_observation_space["pixels"].shape
-    shape = (channels * cfg.frame_stack, height, width)
-    return _build(cfg, obs_shape=shape, action_shape=venv.single_action_space.shape, device=str(device))
+    space = venv.single_observation_space
+    height, width, channels = space["pixels"].shape
+    return _build(
+        cfg,
+        obs_shape=(channels * cfg.frame_stack, height, width),
+        action_shape=venv.single_action_space.shape,
+        device=str(device),
+        state_dim=state_size(space),
+    )
+
+
+def state_size(space: Any) -> int:
+    """Return S of the ``state`` in a dictionary space of observations; 0 where it has none.
+
+    Raises:
+        ConfigError: it is no float32 vector.
+    """
+    if "state" not in space.spaces:
+        return 0
+    state = space["state"]
+    if len(state.shape) != 1 or state.dtype != np.float32:
+        raise ConfigError(
+            f"The observation's state is {state.dtype} of shape {state.shape}.",
+            "Let the environment give a float32 vector.",
+        )
+    return int(state.shape[0])
 
 
 def check_agent_files(cfg: DictConfig) -> None:

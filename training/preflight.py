@@ -69,10 +69,12 @@ def rehearse_update(agent: DrQV2Agent, batch_size: int) -> None:
     """
     before = copy.deepcopy(agent.state_dict())
     obs = torch.zeros((batch_size, *agent.obs_shape), dtype=torch.uint8, device=agent.device)
-    action = torch.zeros((batch_size, agent.action_dim), device=agent.device)
-    zeros = torch.zeros((batch_size, 1), device=agent.device)
+    action, zeros, state = (
+        torch.zeros((batch_size, width), device=agent.device)
+        for width in (agent.action_dim, 1, agent.state_dim)
+    )
     try:
-        agent.update(Batch(obs, action, zeros, zeros, obs), 0)
+        agent.update(Batch(obs, action, zeros, zeros, obs, state, state), 0)
     except torch.OutOfMemoryError as error:
         raise ResourceError(
             f"An update with batch_size={batch_size} does not fit into the memory of {agent.device} "

@@ -55,6 +55,7 @@ class ReplayBuffer:
         prefetch: gather the next batch in a thread; the batches stay the same.
         open_frames: makes the rows of frames; see ``training.replay_cache.choose_frames``.
         max_lost: fraction of the transitions that may be damaged or missing when a run is resumed.
+        state_dim: S of the proprioception beside each frame, which is not stacked; 0: none.
 
     Raises:
         ResourceError: the rows would not fit.
@@ -74,6 +75,7 @@ class ReplayBuffer:
         prefetch: bool = False,
         open_frames: OpenFrames = RamFrames,
         max_lost: float = 0.01,
+        state_dim: int = 0,
     ) -> None:
         height, width, channels = frame_shape
         self.directory = directory
@@ -82,6 +84,7 @@ class ReplayBuffer:
         self.frame_stack, self.seed, self.max_lost = frame_stack, seed, max_lost
         self.rows = replay_rows(capacity)
         self._frames = open_frames(self.rows, channels * height * width)
+        self._state = np.empty((self.rows, state_dim), np.float32)
         self._action = np.empty((self.rows, action_dim), np.float32)
         self._reward = np.empty(self.rows, np.float32)
         self._discount = np.empty(self.rows, np.float32)
@@ -99,17 +102,25 @@ class ReplayBuffer:
     @property
     def nbytes(self) -> int:
         """Bytes the full buffer takes, wherever its rows are."""
-        columns = sum(array.nbytes for array in (self._action, self._reward, self._discount))
+        columns = sum(array.nbytes for array in (self._state, self._action, self._reward, self._discount))
         return self._frames.nbytes + columns
 
     # Collecting ------------------------------------------------------------------------------------------
 
-    def begin_episode(self, env: int, index: int, frame: np.ndarray) -> None:
-        """Open episode ``index`` of environment ``env`` with its first masked frame, uint8 (H, W, 3)."""
-        self.open[env] = OpenEpisode(index, [np.ascontiguousarray(frame.transpose(2, 0, 1))])
+    def begin_episode(self, env: int, index: int, frame: np.ndarray, state: np.ndarray | None = None) -> None:
+        """Open episode ``index`` of environment ``env`` with its first observation; see ``add``."""
+        self.open[env] = opened = OpenEpisode(index, [])
+        opened.see(frame, state)
 
     def add(
-        self, env: int, action: np.ndarray, reward: float, discount: float, frame: np.ndarray, last: bool
+        self,
+        env: int,
+        action: np.ndarray,
+        reward: float,
+        discount: float,
+        frame: np.ndarray,
+        last: bool,
+        state: np.ndarray | None = None,
     ) -> Episode | None:
         """Add a decision and the masked frame it led to; return the episode if that was its last decision.
 
@@ -118,22 +129,25 @@ class ReplayBuffer:
             action: float32 (A,).
             reward: reward of the decision.
             discount: 0 if the episode terminated, else 1 (a time limit is no termination).
-            frame: uint8 (H, W, 3).
+            frame: uint8 (H, W, 3), masked.
             last: the episode is over; it is written to disk and becomes available for sampling.
+            state: float32 (S,), proprioception beside the frame; None where S = 0.
         """
         episode = self.open[env]
         if episode is None:
             raise ValueError(f"environment {env}: begin_episode comes before add")
-        episode.action.append(np.array(action, np.float32))
-        episode.reward.append(float(reward))
-        episode.discount.append(float(discount))
-        episode.frames.append(np.ascontiguousarray(frame.transpose(2, 0, 1)))
+        episode.take(action, float(reward), float(discount))
+        episode.see(frame, state)
         if not last:
             return None
         self.open[env] = None
         finished = episode.close()
-        self._insert(finished, finished.save(self.directory))
+        self.insert(finished)
         return finished
+
+    def insert(self, episode: Episode) -> None:
+        """Write a finished episode to disk and make it available for sampling."""
+        self._insert(episode, episode.save(self.directory))
 
     def _insert(self, episode: Episode, sha256: str | None) -> None:
         """Copy a finished episode into the ring, after as many of the oldest as must leave have left."""
@@ -151,6 +165,7 @@ class ReplayBuffer:
             used -= oldest.length + 1
         rows = (self._next_row + np.arange(length + 1)) % self.rows
         self._frames.write(rows, episode.frames.reshape(length + 1, -1))
+        self._state[rows] = episode.state
         self._action[rows[:-1]] = episode.action
         self._reward[rows[:-1]] = episode.reward
         self._discount[rows[:-1]] = episode.discount
@@ -204,12 +219,15 @@ class ReplayBuffer:
         after = np.cumprod(self._discount[steps] * np.float32(self.discount), axis=1)
         before = np.concatenate([np.ones_like(after[:, :1]), after[:, :-1]], axis=1)
         reward = (self._reward[steps] * before).sum(axis=1, keepdims=True)
+        now, later = steps[:, 0], (steps[:, -1] + 1) % self.rows
         return Batch(
             obs=self._stacks(first, start),
-            action=torch.from_numpy(self._action[steps[:, 0]]),
+            action=torch.from_numpy(self._action[now]),
             reward=torch.from_numpy(reward),
             discount=torch.from_numpy(np.ascontiguousarray(after[:, -1:])),
             next_obs=self._stacks(first, start + self.nstep),
+            state=torch.from_numpy(self._state[now]),
+            next_state=torch.from_numpy(self._state[later]),
         )
 
     def _stacks(self, first: np.ndarray, time: np.ndarray) -> torch.Tensor:
@@ -252,6 +270,10 @@ class ReplayBuffer:
                 episode = Episode.load(path, digest)
                 if episode.frames.shape[1:] != self.frame_shape or episode.frames.dtype != np.uint8:
                     raise ValueError(f"frames of shape {episode.frames.shape[1:]}, not {self.frame_shape}")
+                if episode.state.shape[1:] != self._state.shape[1:]:
+                    raise ValueError(
+                        f"states of shape {episode.state.shape[1:]}, not {self._state.shape[1:]}"
+                    )
             except DAMAGE as error:
                 lost += length_of(name)
                 self._quarantine(path, error)

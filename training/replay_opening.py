@@ -14,7 +14,12 @@ from training.settings import TrainSettings
 
 
 def open_replay(
-    run_dir: Path, cfg: TrainSettings, frame_shape: Sequence[int], num_envs: int, agent: DrQV2Agent
+    run_dir: Path,
+    cfg: TrainSettings,
+    frame_shape: Sequence[int],
+    num_envs: int,
+    agent: DrQV2Agent,
+    demonstrated: int = 0,
 ) -> ReplayBuffer:
     """Return an empty buffer as the settings want it.
 
@@ -24,12 +29,14 @@ def open_replay(
         frame_shape: (H, W, 3) of one masked frame.
         num_envs: environments collecting at the same time.
         agent: for whom batches are made.
+        demonstrated: transitions that are there from the start.
 
     Raises:
         ConfigError: the cache is unknown, or the agent's device has none of that kind.
         ResourceError: a batch or the rows would not fit.
     """
     device = agent.device
+    capacity = min(cfg.replay_buffer_size, cfg.planned_decisions + demonstrated)
     check_batch(cfg.batch_size, cfg.frame_stack * math.prod(frame_shape), device)
     directory = output_path(cfg.replay_cache_dir) if cfg.replay_cache_dir else run_dir
     pin_memory = device.type == "cuda"
@@ -37,13 +44,14 @@ def open_replay(
         run_dir / "replay",
         frame_shape,
         agent.action_dim,
-        cfg.replay_capacity,
+        capacity,
         nstep=cfg.nstep,
         discount=cfg.discount,
         frame_stack=cfg.frame_stack,
         seed=cfg.seed,
         num_envs=num_envs,
         prefetch=cfg.prefetch,
-        open_frames=choose_frames(cfg.replay_cache, cfg.replay_capacity, device, directory, pin_memory),
+        open_frames=choose_frames(cfg.replay_cache, capacity, device, directory, pin_memory),
         max_lost=cfg.max_lost,
+        state_dim=agent.state_dim,
     )

@@ -81,12 +81,25 @@ _AGENT_RULES: dict[str, _Rule] = {
     **dict.fromkeys(
         ("max_frequency", "max_width"), (lambda v: _is_number(v, 0, 0.5), "a number from 0 to 0.5")
     ),
-    **dict.fromkeys(("stddev_clip", "consistency_weight"), _NOT_NEGATIVE),
-    **dict.fromkeys(("momentum_encoder", "shared_optimizer", "keep_original"), _BOOL),
+    **dict.fromkeys(
+        (
+            *("stddev_clip", "consistency_weight", "encoder_lr_scale", "offline_stddev", "offline_bc_weight"),
+            *("cql_weight", "bc_weight", "safe_q_threshold", "pretanh_threshold", "pretanh_penalty"),
+        ),
+        _NOT_NEGATIVE,
+    ),
+    **dict.fromkeys(
+        ("momentum_encoder", "shared_optimizer", "keep_original", "offline_update_encoder"), _BOOL
+    ),
+    "offline_updates": _COUNT,
+    "cql_random_actions": _POSITIVE_INT,
+    **dict.fromkeys(("bc_decay", "safe_q_exponent"), _FRACTION),
     "encoder_tau": _RATE,
     "aux_beta": (lambda v: _is_number(v, 0, 1) and v < 1, "a number of at least 0 and below 1"),
     "sgqn_quantile": (lambda v: _is_number(v, 0, 1) and 0 < v < 1, "a number between 0 and 1"),
-    "init_temperature": (lambda v: _is_number(v, 1e-12, math.inf), "a number above 0"),
+    **dict.fromkeys(
+        ("init_temperature", "cql_temp"), (lambda v: _is_number(v, 1e-12, math.inf), "a number above 0")
+    ),
     "overlay_dir": (lambda v: v is None or isinstance(v, str), "null or a folder"),
     "encoder_weights": (lambda v: isinstance(v, str) and bool(v), "imagenet, random or a file"),
     "bn_eval": (lambda v: v in BN_MODES, " or ".join(BN_MODES)),

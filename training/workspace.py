@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -17,13 +17,13 @@ from common import faults
 from common.errors import ConfigError, NonFiniteError, SamgError
 from common.files import sweep_stages
 from common.masking import MaskerInfo
-from common.seeding import generator_states, restore_generators
 from common.stopping import StopSignal
 from training import finite
-from training.episodes import env_states
+from training.episodes import Episode, ResetEpisodes, env_states, state_of
 from training.factory import describe_agent, prepare_agent
 from training.guard import exclusive, resource_errors
 from training.logger import Logger
+from training.loop_state import loop_state, restore_loop
 from training.preflight import check_disk, disk_needed, rehearse_update
 from training.replay_opening import open_replay
 from training.resume import find_snapshot
@@ -36,25 +36,16 @@ log = logging.getLogger(__name__)
 Evaluate = Callable[[DrQV2Agent, int], dict[str, Any]]
 
 
-class ResetEpisodes(Protocol):
-    """Begins episodes; ``envs.reset_episodes`` is one."""
-
-    def __call__(
-        self, venv: Any, episodes: Sequence[int], done: np.ndarray, seed: int
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Begin ``episodes[i]`` in each environment i that is ``done``; return all observations and infos."""
-        ...
-
-
 class Workspace:
     """One training run in one directory.
 
     Args:
         cfg: configuration with DrQ-v2's keys as attributes (see ``training.settings.TrainSettings``).
         venv: vector environment without automatic resets, with ``step_async`` and ``step_wait``, whose
-            observations ``{"pixels": uint8 (N, H, W, 3)}`` are masked already. ``get_attr("state")`` is asked
-            when an episode has begun; a copy with the ``actions`` since, float32 (T, A), assigned by
-            ``set_attr("state", ...)``, restores an environment.
+            observations ``{"pixels": uint8 (N, H, W, 3)}`` are masked already; ``"state"``, float32 (N, S),
+            goes to agent and replay where there is one. ``get_attr("state")`` is asked when an episode has
+            begun; a copy with the ``actions`` since, float32 (T, A), assigned by ``set_attr("state", ...)``,
+            restores an environment.
         agent: the learner.
         masker_info: who masks the observations; a run goes on only under the same fingerprint.
         run_dir: everything is written below it.
@@ -64,10 +55,13 @@ class Workspace:
         config: the resolved configuration, kept in every snapshot.
         wandb_options: further arguments of ``wandb.init``.
         console: where progress is shown.
+        demonstrations: gives episodes that a new run begins with, numbered from 0: they are the oldest of the
+            replay buffer, and the agent learns from them offline before the first decision.
 
     Attributes:
         agent_steps: decisions made; frames are this times the action repeat.
-        updates: gradient updates made.
+        updates: gradient updates made, the offline ones included.
+        demonstrated: transitions of the demonstrations.
         next_episode: index of the next episode to begin.
         agent_record: class of the agent and what it learns from besides the batches; part of every snapshot.
     """
@@ -85,10 +79,12 @@ class Workspace:
         config: dict[str, Any] | None = None,
         wandb_options: dict[str, Any] | None = None,
         console: Console | None = None,
+        demonstrations: Callable[[], Sequence[Episode]] = list,
     ) -> None:
         self.cfg = TrainSettings.from_config(cfg)
         self.venv, self.agent, self.masker_info, self.run_dir = venv, agent, masker_info, run_dir
         self._evaluate, self._reset_episodes = evaluate, reset_episodes
+        self._demonstrations = demonstrations
         self.resume_command = resume_command or "the same command as before"
         self.config = config or {}
         self.console = console or Console(highlight=False)
@@ -102,6 +98,7 @@ class Workspace:
         self.store = SnapshotStore(run_dir / "snapshots")
         self.seeding = Until(self.cfg.num_seed_frames, self.cfg.action_repeat)
         self.agent_steps = self.updates = self.next_episode = 0
+        self.demonstrated = 0
         self.updated_steps = 0  # decisions whose updates were made; ahead only while the environments step
         self.pending: np.ndarray | None = None  # actions that were chosen and not yet answered
         self.done = np.ones(self.num_envs, bool)  # whose next episode has to begin
@@ -143,6 +140,7 @@ class Workspace:
         snapshot_every = Every(cfg.snapshot_every_frames, cfg.action_repeat, self.num_envs)
         eval_frames = cfg.eval_every_frames if cfg.num_eval_episodes else 0
         eval_every = Every(eval_frames, cfg.action_repeat, self.num_envs)
+        self._learn_offline(stop)
         self._evaluate_if_due(stop)
         while train_until(self.agent_steps) and stop.number is None:
             self.step()
@@ -192,15 +190,18 @@ class Workspace:
         self.episodes, self.next_episode = episodes, following
         for env in np.flatnonzero(done):
             self.starts[env] = states[env]
-            self.replay.begin_episode(int(env), int(episodes[env]), obs["pixels"][env])
-        self.obs = self.stack.reset(obs["pixels"], done)
+            self.replay.begin_episode(
+                int(env), int(episodes[env]), obs["pixels"][env], state_of(obs, int(env))
+            )
+        self.obs, self.state = self.stack.reset(obs["pixels"], done), obs.get("state")
         self.mask_sums[done] = 0.0
         self.done = np.zeros(self.num_envs, bool)
 
     def _act(self) -> np.ndarray:
         """Return float32 (N, A) exploring actions, or those that the environments have yet to answer."""
         if self.pending is None:
-            actions = self.agent.act(self.obs, self.agent_steps, eval_mode=False)
+            beside = {} if self.state is None else {"state": self.state}
+            actions = self.agent.act(self.obs, self.agent_steps, eval_mode=False, **beside)
             with self._evidence(lambda: {"action": actions}):
                 finite.check_actions(actions, self.agent_steps)
             self.pending = actions
@@ -215,8 +216,20 @@ class Workspace:
                 self._update_once(self.replay.sample(self.cfg.batch_size, self.updates), step)
             self.updated_steps = step + 1
 
-    def _update_once(self, batch: Batch, step: int) -> None:
-        metrics = self.agent.update(batch.to(self.agent.device), step)
+    def _learn_offline(self, stop: StopSignal) -> None:
+        """Make the updates that come before the first decision, from demonstrations alone."""
+        wanted = self.agent.offline_updates if self.demonstrated else 0
+        if self.agent_steps or self.updates >= wanted:
+            return
+        self.logger.print(f"Learning offline from {self.demonstrated} transitions: {wanted} updates.")
+        while self.updates < wanted and stop.number is None:
+            self._update_once(self.replay.sample(self.cfg.batch_size, self.updates), None)
+            self.logger.progress(self.agent_steps)
+
+    def _update_once(self, batch: Batch, step: int | None) -> None:
+        """Learn from one batch after ``step`` decisions; None: offline."""
+        batch = batch.to(self.agent.device)
+        metrics = self.agent.update_offline(batch) if step is None else self.agent.update(batch, step)
         if self.agent.device.type == "cpu":  # elsewhere it would wait; the next action tells as well
             with self._evidence(lambda: {name: value.numpy() for name, value in batch._asdict().items()}):
                 finite.check_metrics(metrics)
@@ -240,7 +253,7 @@ class Workspace:
         frames, done = obs["pixels"], np.logical_or(terminated, truncated)
         if done.any():
             self._check_run_dir()
-        self.obs = self.stack.push(frames)
+        self.obs, self.state = self.stack.push(frames), obs.get("state")
         self.agent_steps += self.num_envs
         self.pending, self.done = None, done
         if "mask" in info:
@@ -248,9 +261,8 @@ class Workspace:
             self.mask_sums[:, 1] += info["mask_empty"]  # before anything took the place of an empty mask
         for env in range(self.num_envs):
             discount = 0.0 if terminated[env] else 1.0
-            episode = self.replay.add(
-                env, actions[env], float(rewards[env]), discount, frames[env], last=bool(done[env])
-            )
+            step = (actions[env], float(rewards[env]), discount, frames[env], bool(done[env]))
+            episode = self.replay.add(env, *step, state=state_of(obs, env))
             if episode is not None:
                 self._log_episode(env, episode.index, episode.total_reward, len(episode))
 
@@ -272,9 +284,10 @@ class Workspace:
 
     def _evidence(self, arrays: Callable[[], Any] = dict) -> contextlib.AbstractContextManager[None]:
         """Keep ``arrays`` and what else was at hand when a number in the block is not finite."""
-        return finite.evidence(self.run_dir, self.agent_steps, self.updates, self._env_states, arrays)
+        return finite.evidence(self.run_dir, self.agent_steps, self.updates, self.env_states, arrays)
 
-    def _env_states(self) -> list[dict[str, Any]]:
+    def env_states(self) -> list[dict[str, Any]]:
+        """Return what restores each environment; see ``training.episodes.env_states``."""
         return env_states(self.starts, self.replay.open, self.agent.action_dim)
 
     def _counters(self) -> dict[str, int]:
@@ -322,20 +335,28 @@ class Workspace:
         )
         if self.agent.device.type != "cpu":
             rehearse_update(self.agent, cfg.batch_size)
-        self.replay = open_replay(self.run_dir, cfg, self.frame_shape, self.num_envs, self.agent)
+        manifest = {} if snapshot is None else read_manifest(snapshot)
+        demonstrations = [] if manifest else self._demonstrations()
+        self.demonstrated = manifest.get("demonstrated", sum(map(len, demonstrations)))
+        self.replay = open_replay(
+            self.run_dir, cfg, self.frame_shape, self.num_envs, self.agent, self.demonstrated
+        )
         cleanup.callback(self.replay.close)
-        resume_step = -1 if snapshot is None else int(read_manifest(snapshot)["agent_steps"])
+        resume_step = int(manifest.get("agent_steps", -1))
         self.logger = Logger(self.run_dir, cfg.planned_decisions, resume_step, **self._log_options)
         cleanup.callback(self.logger.close)
         self.logger.print(f"The agent is {describe_agent(self.agent_record)}.")
         if snapshot is not None:
             self._restore(load_snapshot(snapshot))
             self.logger.print(f"Resumed {snapshot} at {self.agent_steps} decisions, {self.updates} updates.")
+        for episode in demonstrations:
+            self.replay.insert(episode)
+        self.next_episode += len(demonstrations)
         self.replay.move_unnamed(self.store.named_episodes())
         if snapshot is None:
             self._begin_episodes()
         newest = self.stack.frames[:, -1]
-        check_disk(self.run_dir, disk_needed(newest, cfg.replay_capacity, self.agent.networks()))
+        check_disk(self.run_dir, disk_needed(newest, self.replay.capacity, self.agent.networks()))
 
     def save(self) -> Path:
         """Write a snapshot of everything and delete episode files that nothing names any more."""
@@ -344,29 +365,14 @@ class Workspace:
         agent = self.agent.state_dict()
         finite.check_state(agent, "The agent's state")
         self.logger.sync()
-        loop = {
-            **self._counters(),
-            "updated_steps": self.updated_steps,
-            "pending": self.pending,
-            "done": self.done,
-            "generators": generator_states(),
-            "config": self.config,
-            "next_episode": self.next_episode,
-            "episodes": self.episodes,
-            "evaluation_due": self.evaluation_due,
-            "mask_sums": self.mask_sums,
-            "metrics": self.logger.metrics.state_dict(),
-            "stack": self.stack.frames,
-            "replay": self.replay.state_dict(),
-            "env_states": self._env_states(),
-            "mask_memory": getattr(self.venv, "mask_memory", []),
-        }
+        loop = {**self._counters(), **loop_state(self)}
         info = {
             **self._counters(),
             "num_envs": self.num_envs,
             "agent": self.agent_record,
             "masker": self.masker_info.to_dict(),
             "replay": self.replay.files(),
+            "demonstrated": self.demonstrated,
         }
         parts = {AGENT_PART: agent.pop("networks"), "optimizers": agent, "loop": loop}
         path = self.store.save(self.agent_steps, parts, info)
@@ -375,25 +381,4 @@ class Workspace:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.agent.load_state_dict({"networks": state[AGENT_PART], **state["optimizers"]})
-        loop = state["loop"]
-        self.agent_steps, self.updates = loop["agent_steps"], loop["updates"]
-        self.updated_steps = loop.get(
-            "updated_steps", self.agent_steps
-        )  # absent in older snapshots, as below
-        self.pending = loop.get("pending")
-        self.done = loop.get("done", np.zeros(self.num_envs, bool))
-        self.next_episode, self.episodes = loop["next_episode"], loop["episodes"]
-        self.mask_sums = loop["mask_sums"]
-        self.logger.metrics.load_state_dict(loop["metrics"], self.agent.device)
-        self.evaluation_due = loop["evaluation_due"] and self.logger.last_step("eval") != self.agent_steps
-        self.replay.load_state_dict(loop["replay"])
-        self.stack.frames = loop["stack"]
-        height, width, _ = self.frame_shape
-        self.obs = self.stack.frames.reshape(self.num_envs, -1, height, width)
-        self.starts = loop["env_states"]
-        if not self.done.all():
-            self.venv.set_attr("state", self.starts)
-        if loop.get("mask_memory"):
-            self.venv.mask_memory = loop["mask_memory"]
-        if "generators" in loop:
-            restore_generators(loop["generators"])
+        restore_loop(self, state["loop"])

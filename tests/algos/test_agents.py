@@ -55,6 +55,7 @@ PUBLISHED = {  # at 84 x 84 with 6 actions: features, and parameters by network
         },
     ),
     "curl": (512, {"encoder": 20_101_280, "similarity": 512 * 512}),
+    "vrl3": (256, {"encoder": 9 * (9 * 32 + 32 * 32 + 32 * 64 + 64 * 128 + 128 * 256) + 2 * (32 + 480)}),
     "drq": (39_200, {"encoder": 30_368, "actor": mlp_size(39_200, 1024, 12), "temperature": 1}),
 }
 
@@ -229,7 +230,9 @@ def test_every_agent_learns_on_the_gpu(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("name", ["drqv2", "svea", "srm", "sgqn", "curl", "drq"])  # pieg: test_pieg.py
+@pytest.mark.parametrize(
+    "name", ["drqv2", "svea", "srm", "sgqn", "curl", "drq", "vrl3"]
+)  # pieg: test_pieg.py
 def test_every_agent_learns_the_bars(name: str, tmp_path: Path) -> None:
     agent = train_on_bars(name, tmp_path, decisions=2000)
     assert returns(agent, size=48) > 2.0 * returns(None, size=48)

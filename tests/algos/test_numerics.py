@@ -37,7 +37,7 @@ def learn(name: str, critic_only: bool = True, **numerics: Any) -> tuple[DrQV2Ag
     agent = make_agent(name, numerics=numerics)
     agent.prepare()
     if critic_only:
-        agent.update_actor = lambda features, step: {}  # type: ignore[method-assign]
+        agent.update_actor = lambda features, step, taken=None: {}  # type: ignore[method-assign]
         agent.update_auxiliary = lambda batch, obs: {}  # type: ignore[method-assign]
     return agent, agent.update(make_batch(), 100)
 

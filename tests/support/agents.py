@@ -29,6 +29,7 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "pieg": ("PIEGAgent", {**OVERLAYS, "encoder_weights": "random"}),
     "curl": ("CURLAgent", {}),
     "curl-rlvigen": ("CURLAgent", {"momentum_encoder": False, "shared_optimizer": True}),
+    "vrl3": ("VRL3Agent", {}),
     "drq": ("DrQAgent", {}),
     "drq-original": ("DrQAgent", {"keep_original": True, "target_views": 3, "critic_views": 1}),
 }
@@ -42,6 +43,7 @@ MOVED = {
     "pieg": CORE,
     "curl": CORE | {"similarity", "key_encoder"},
     "curl-rlvigen": CORE | {"similarity"},
+    "vrl3": CORE,
     "drq": CORE | {"temperature"},
     "drq-original": CORE | {"temperature"},
 }
@@ -54,13 +56,14 @@ def make_agent(name: str, shape: tuple[int, ...] = SHAPE, **options: Any) -> Any
     return getattr(algos, kind)(obs_shape=shape, action_shape=(ACTIONS,), **(sizes | own | options))
 
 
-def make_batch(size: int = 5, seed: int = 0, shape: tuple[int, ...] = SHAPE) -> Batch:
+def make_batch(size: int = 5, seed: int = 0, shape: tuple[int, ...] = SHAPE, state_dim: int = 0) -> Batch:
     """Return random transitions."""
     g = torch.Generator().manual_seed(seed)
     frames = torch.randint(0, 256, (2, size, *shape), generator=g, dtype=torch.uint8)
     action = torch.rand(size, ACTIONS, generator=g) * 2 - 1
     reward, discount = torch.rand(size, 1, generator=g), torch.full((size, 1), 0.97)
-    return Batch(frames[0], action, reward, discount, frames[1])
+    states = torch.randn(2, size, state_dim, generator=g)
+    return Batch(frames[0], action, reward, discount, frames[1], *states)
 
 
 def snapshot(agent: DrQV2Agent) -> dict[str, dict[str, Tensor]]:
@@ -97,7 +100,13 @@ def returns(agent: DrQV2Agent | None, size: int, episodes: int = 20, frame_stack
 
 
 def train_on_bars(
-    name: str, run_dir: Path, decisions: int, size: int = 48, frame_stack: int = 2, **options: Any
+    name: str,
+    run_dir: Path,
+    decisions: int,
+    size: int = 48,
+    frame_stack: int = 2,
+    demonstrations: Any = list,
+    **options: Any,
 ) -> DrQV2Agent:
     """Train an agent of ``AGENTS`` on the bars with the real loop and return it."""
     kind, own = AGENTS[name]
@@ -110,7 +119,7 @@ def train_on_bars(
     run = Workspace(
         SimpleNamespace(**cfg), FakeVectorEnv(1, length=20, size=size), learner, FAKE_MASKER_INFO, run_dir,
         lambda agent, step: {}, reset_fake_episodes, resume_command="train again",
-        console=Console(file=io.StringIO()),
+        console=Console(file=io.StringIO()), demonstrations=demonstrations,
     )  # fmt: skip
     run.train()
     return learner

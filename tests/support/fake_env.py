@@ -22,14 +22,28 @@ class PixelFakeEnv(gymnasium.Env):
         length: decisions until the episode is truncated.
         terminate_at: decisions until it terminates instead, or None.
         foreground: put the exact mask of both bars into ``info``.
+        state: observe the green bar's place and the time, float32 (2,), beside the pixels.
+        success: tell in ``info`` whether the bars are less than 0.05 apart.
+
+    ``reset(options={"initial_state_dict": {"cursor": ..., "target": ...}})`` begins with the bars there.
     """
 
     def __init__(
-        self, size: int = 24, length: int = 20, terminate_at: int | None = None, foreground: bool = False
+        self,
+        size: int = 24,
+        length: int = 20,
+        terminate_at: int | None = None,
+        foreground: bool = False,
+        state: bool = False,
+        success: bool = False,
     ) -> None:
         self.size, self.length, self.terminate_at, self.foreground = size, length, terminate_at, foreground
         pixels = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
-        self.observation_space = gymnasium.spaces.Dict({"pixels": pixels})
+        vector = gymnasium.spaces.Box(-1, np.inf, (2,), np.float32)
+        self.beside, self.success = state, success
+        self.observation_space = gymnasium.spaces.Dict(
+            {"pixels": pixels} | ({"state": vector} if state else {})
+        )
         self.action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
         self.episode = 0
         self._seed: int | None = None
@@ -40,6 +54,9 @@ class PixelFakeEnv(gymnasium.Env):
         self._seed, self._actions = seed, []
         rng = np.random.default_rng([seed or 0, self.episode])
         self.cursor, self.target = rng.uniform(-0.8, 0.8, 2)
+        if options and "initial_state_dict" in options:
+            start = options["initial_state_dict"]
+            self.cursor, self.target = float(start["cursor"]), float(start["target"])
         return self._observe()
 
     def step(self, action: np.ndarray) -> Any:
@@ -60,7 +77,11 @@ class PixelFakeEnv(gymnasium.Env):
         frame[..., 2] = 40
         frame[target, 0] = 255
         frame[cursor, 1] = 255
-        return {"pixels": frame}, {"foreground": cursor | target} if self.foreground else {}
+        state = {"state": np.array([self.cursor, len(self._actions)], np.float32)} if self.beside else {}
+        info: dict[str, Any] = {"foreground": cursor | target} if self.foreground else {}
+        if self.success:
+            info["success"] = np.bool_(abs(self.cursor - self.target) < 0.05)
+        return {"pixels": frame, **state}, info
 
     def _bar(self, place: float) -> np.ndarray:
         # Away from the border, so that DrQ-v2's random shifts push no bar out of sight.

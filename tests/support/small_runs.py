@@ -19,6 +19,7 @@ import algos
 from common import faults
 from common.files import sha256_file
 from tests.support.fake_env import FAKE_MASKER_INFO, FakeVectorEnv, reset_fake_episodes
+from training.factory import state_size
 from training.snapshot import SnapshotStore, read_manifest
 from training.workspace import Workspace
 from wrappers import MaskObservation
@@ -50,6 +51,7 @@ def make_run(
     kind: str = "DrQV2Agent",
     masker: Any = None,
     config: dict[str, Any] | None = None,
+    demonstrations: Any = list,
     **cfg: Any,
 ) -> Workspace:
     """Return a run of 120 decisions and 50 updates, unless ``cfg`` says otherwise."""
@@ -60,14 +62,15 @@ def make_run(
         agent or {}
     )
     learner = getattr(algos, kind)(
-        (3 * cfg["frame_stack"], size, size), (1,), seed=cfg.get("seed", 0), **options
-    )
+        (3 * cfg["frame_stack"], size, size), (1,), seed=cfg.get("seed", 0),
+        state_dim=state_size(venv.single_observation_space), **options,
+    )  # fmt: skip
     console = Console(file=io.StringIO())
     info = FAKE_MASKER_INFO if masker is None else masker.info
     return Workspace(
         SimpleNamespace(**cfg), venv if masker is None else MaskObservation(venv, masker), learner, info,
         run_dir, evaluate, reset_fake_episodes,
-        resume_command="train again", config=config, console=console,
+        resume_command="train again", config=config, console=console, demonstrations=demonstrations,
     )  # fmt: skip
 
 

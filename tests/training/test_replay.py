@@ -55,7 +55,7 @@ def test_samples_against_a_hand_written_loop(tmp_path: Path, nstep: int) -> None
     for index in range(30):
         batch = buffer.sample(32, index)
         assert batch.obs.shape == (32, 9, 4, 4) and batch.obs.dtype == torch.uint8
-        for obs, action, reward, discount, next_obs in zip(*batch, strict=True):
+        for obs, action, reward, discount, next_obs in zip(*batch[:5], strict=True):
             episode, time = (int(value) for value in action)
             starts.add((episode, time))
             wanted_reward, running = 0.0, 1.0
