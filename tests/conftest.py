@@ -14,17 +14,17 @@ pytest_plugins = ["tests.support.promises"]
 # Files of few tests that each take long, longest first: begun last, one of them would go on alone at the end.
 LONG = (
     "test_train_cli.py",
-    "test_unet.py",
-    "test_evaluation_benchmark.py",
     "test_samg_golden.py",
     "test_samg_tiny.py",
     "test_samg_pretraining.py",
     "test_samg_paper.py",
-    "test_masker_benchmark.py",
     "test_agent_benchmark.py",
     "test_resume.py",
     "test_agent_configs.py",
     "test_locoeval.py",
+    "test_adroit.py",
+    "test_adroit_levels.py",
+    "test_demonstrations.py",
     "test_report_cli.py",
     "test_inputs_doctor.py",
 )

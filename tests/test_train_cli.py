@@ -69,6 +69,7 @@ def test_the_same_command_continues_the_run(trained):
     assert len(table(folder / "train.csv")) == 1
 
 
+@pytest.mark.slow
 def test_the_continued_run_equals_an_uninterrupted_one(trained, tmp_path):
     folder, command = trained
     whole = tmp_path / "whole"

@@ -35,6 +35,7 @@ def test_defaults_depend_on_what_is_asked():
         evaluation.parse(["--processes", "0", "1"])
 
 
+@pytest.mark.slow
 def test_the_real_simulator_is_measured_and_compared(tmp_path, capsys):
     out = tmp_path / "figures.json"
     small = [*SMALL, "--masker", "none", "--episodes", "2"]

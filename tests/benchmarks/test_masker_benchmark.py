@@ -74,6 +74,7 @@ def test_ratios_are_taken_round_by_round():
     )
 
 
+@pytest.mark.slow
 def test_a_short_run_writes_every_stage_of_tiny(tmp_path, capsys, one_thread):
     out = tmp_path / "masker.json"
     masker.main(["--variants", "tiny", "--batches", "1", "2", "--repeats", "2", "--out", str(out)])

@@ -60,6 +60,7 @@ def test_agents_are_wanted_and_random_objects_are_not(banks: Banks) -> None:
     assert (batch.classes > 2).any(), "no random object in the batch: the case is not tested"
 
 
+@pytest.mark.slow
 def test_it_learns(trained: tuple[UNet, list[str]]) -> None:
     net, lines = trained
     assert net.record["last_loss"] < 0.75 * net.record["first_loss"], net.record
@@ -71,6 +72,7 @@ def test_it_learns(trained: tuple[UNet, list[str]]) -> None:
     assert overlap > 0.5, overlap
 
 
+@pytest.mark.slow
 def test_training_is_seeded(banks: Banks) -> None:
     weights = [
         torch.cat([p.flatten() for p in train(banks, 2, seed=seed, show=str, composites=2).parameters()])
@@ -79,6 +81,7 @@ def test_training_is_seeded(banks: Banks) -> None:
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
+@pytest.mark.slow
 def test_prediction_is_the_sign_of_the_logits(trained: tuple[UNet, list[str]]) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (70, 84, 84, 3), np.uint8)  # more than one chunk
     found = predict(trained[0], frames)
@@ -92,6 +95,7 @@ def test_prediction_is_the_sign_of_the_logits(trained: tuple[UNet, list[str]]) -
         predict(trained[0], frames[:, :80])
 
 
+@pytest.mark.slow
 def test_files_keep_masks_and_record(trained: tuple[UNet, list[str]], tmp_path: Path) -> None:
     path = tmp_path / "unet.safetensors"
     record = save_unet(trained[0], path)
@@ -102,6 +106,7 @@ def test_files_keep_masks_and_record(trained: tuple[UNet, list[str]], tmp_path: 
     assert {"seed", "steps", "minutes", "versions", "sha256"} <= record.keys()
 
 
+@pytest.mark.slow
 def test_unusable_files_are_refused(trained: tuple[UNet, list[str]], tmp_path: Path) -> None:
     path = tmp_path / "unet.safetensors"
     with pytest.raises(InputError, match="cannot be read"):

@@ -173,6 +173,7 @@ def test_mask_loss_prefers_the_wanted_object() -> None:
     assert float(dice_loss(20 * mask.float() - 10, mask.float())) < 0.01
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_same_curve(banks: Banks, tmp_path: Path) -> None:
     schedule = Schedule(steps=4, composites=4, decoded=4, save_every=2, warm=0.0)
     whole = Trainer(banks, schedule, tmp_path / "whole")
