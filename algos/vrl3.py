@@ -24,7 +24,7 @@ from common.errors import ConfigError
 from common.files import sha256_file
 
 BC_PERIOD = 40_000  # decisions after which the weight of imitation decays once
-_CURE = "Make a file with pretrain_encoder.py, or draw the weights: agent.encoder_weights=random."
+_CURE = "Name a safetensors file of a ResNet6, or draw the weights: agent.encoder_weights=random."
 
 
 def safe_target(target: Tensor, threshold: float, exponent: float) -> Tensor:

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
+from common.paths import PROJECT_ROOT
+from tests.support.small_jobs import RUN, SmallJob
 from tests.support.small_runs import fingerprint, make_run
 
 pytestmark = [pytest.mark.crash, pytest.mark.usefixtures("one_thread")]
-RUN = {"num_train_frames": 1200}
 
 
-class SmallJob:
-    """What ``training.submission.TrainingJob`` is to ``train.py``, for the fake environment."""
-
-    def __init__(self, run_dir: Path) -> None:
-        self.run_dir = run_dir
-
-    def __call__(self) -> tuple[str, bool]:
-        torch.set_num_threads(1)
-        run = make_run(self.run_dir, **RUN)
-        run.train()
-        return fingerprint(run.agent), "Resumed" in run.console.file.getvalue()  # type: ignore[attr-defined]
-
-    def checkpoint(self) -> Any:
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(SmallJob(self.run_dir))
+def task_of(jobs: Path) -> int:
+    """Return the process that trains: SLURM signals it; the local executor's own would die of SIGUSR2."""
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = place.read_bytes().decode(errors="replace").split("\0")
+            if "submitit.core._submit" in words and str(jobs) in words:
+                return int(place.parent.name)
+    raise AssertionError("no task is running")
 
 
 @pytest.mark.reliability("4", "submitit interrupts a training: saved, queued again, the same result")
-def test_an_interrupted_job_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     submitit = pytest.importorskip("submitit")
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT_ROOT))  # for the job's process
     whole = make_run(tmp_path / "whole", **RUN)
     whole.train()
     executor = submitit.LocalExecutor(folder=tmp_path / "jobs", max_num_timeout=3)
@@ -44,6 +39,6 @@ def test_an_interrupted_job_goes_on(tmp_path: Path) -> None:
     while not list((tmp_path / "run").glob("snapshots/step_*")):
         assert not job.done(), job.stderr()
         time.sleep(0.01)
-    job._interrupt(timeout=False)
+    os.kill(task_of(tmp_path / "jobs"), signal.SIGUSR2)
     digest, resumed = job.result()
     assert resumed and digest == fingerprint(whole.agent)
