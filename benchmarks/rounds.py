@@ -9,7 +9,9 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
+from gymnasium.spaces import Box, Dict
 
 from algos import Batch, DrQV2Agent
 from benchmarks import flags as flags_of
@@ -104,8 +106,9 @@ def build(overrides: Sequence[str], image_size: int, device: torch.device) -> Dr
     cfg = compose_config([*overrides, f"image_size={image_size}"])
     if "encoder_weights" in cfg.agent:
         cfg.agent.encoder_weights = "random"
-    pixels, action = SimpleNamespace(shape=(image_size, image_size, 3)), SimpleNamespace(shape=(ACTIONS,))
-    spaces = {"single_observation_space": {"pixels": pixels}, "single_action_space": action}
+    pixels = Box(0, 255, (image_size, image_size, 3), np.uint8)
+    action = Box(-1.0, 1.0, (ACTIONS,), np.float32)
+    spaces = {"single_observation_space": Dict(pixels=pixels), "single_action_space": action}
     agent = make_agent(cfg, SimpleNamespace(**spaces), device)
     agent.prepare()
     return agent

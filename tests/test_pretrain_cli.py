@@ -72,7 +72,9 @@ def test_a_killed_run_ends_with_the_same_curve_and_weights(tmp_path: Path) -> No
     assert not list(parts.glob(".stage-*"))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_says_how_to_go_on(
     number: int,
     code: int,

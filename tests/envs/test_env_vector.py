@@ -83,6 +83,7 @@ def play_episodes(num_envs, episodes):
     return {episode: record[episode] for episode in range(episodes)}
 
 
+@pytest.mark.slow
 def test_one_and_three_environments_play_the_same_episodes():
     alone, together = play_episodes(1, 6), play_episodes(3, 6)
     for episode, (frames, rewards, masks) in alone.items():

@@ -186,7 +186,7 @@ def test_what_is_not_finite_is_kept_as_evidence_and_nowhere_else(
         obs, reward, *rest = wait()
         now = run.agent_steps == 47
         if broken == "observation":
-            obs = {**obs, "state": np.full((1, 2), np.inf if now else 0.0, np.float32)}
+            obs = {**obs, "touch": np.full((1, 2), np.inf if now else 0.0, np.float32)}
         return obs, reward * (np.nan if broken == "reward" and now else 1.0), *rest
 
     def acting(obs: np.ndarray, step: int, eval_mode: bool) -> np.ndarray:

@@ -15,6 +15,7 @@ def gain(run_dir: Path, decisions: int) -> float:
     return returns(agent, size=24, frame_stack=1) / returns(None, size=24, frame_stack=1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_the_agent_learns(tmp_path: Path) -> None:
     assert gain(tmp_path, 900) > 2.2
