@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Rows = np.ndarray | Tensor  # one row per environment
 _NO_STATE = torch.empty(0, 0)
 
 
@@ -41,13 +42,7 @@ class Batch(NamedTuple):
 class Agent(Protocol):
     """A learning policy."""
 
-    def act(
-        self,
-        obs: np.ndarray | Tensor,
-        step: int,
-        eval_mode: bool,
-        state: np.ndarray | Tensor | None = None,
-    ) -> np.ndarray:
+    def act(self, obs: Rows, step: int, eval_mode: bool, state: Rows | None = None) -> np.ndarray:
         """Return float32 (N, A) actions in [-1, 1] for uint8 (N, C, H, W) observations.
 
         Args:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algos.agent import Batch
+from algos.agent import Batch, Rows
 from algos.augmentations import crop_shift, random_shift
 from algos.distributions import TruncatedNormal
 from algos.networks import Actor, Critic, Encoder, beside, soft_update
@@ -197,13 +197,7 @@ class DrQV2Agent:
         return self.stddev_schedule(step)
 
     @torch.inference_mode()
-    def act(
-        self,
-        obs: np.ndarray | Tensor,
-        step: int,
-        eval_mode: bool,
-        state: np.ndarray | Tensor | None = None,
-    ) -> np.ndarray:
+    def act(self, obs: Rows, step: int, eval_mode: bool, state: Rows | None = None) -> np.ndarray:
         """Return float32 (N, A) actions in [-1, 1]; see ``algos.agent.Agent.act``."""
         generator = self.generators["act"]
         if step < self.num_expl_steps and not eval_mode:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from algos.agent import Batch
+from algos.agent import Batch, Rows
 from algos.drqv2 import Metrics
 from algos.imagenet import IMAGENET, RANDOM, batch_statistics, find_weights, frozen_resnet, load_weights
 from algos.numerics import ImageNetwork, centred
@@ -110,13 +110,7 @@ class PIEGAgent(SVEAAgent):
         super().load_networks(networks)
         self._has_weights = True
 
-    def act(
-        self,
-        obs: np.ndarray | Tensor,
-        step: int,
-        eval_mode: bool,
-        state: np.ndarray | Tensor | None = None,
-    ) -> np.ndarray:
+    def act(self, obs: Rows, step: int, eval_mode: bool, state: Rows | None = None) -> np.ndarray:
         """Return float32 (N, A) actions in [-1, 1]; see ``algos.agent.Agent.act``."""
         self._require_weights()
         if not eval_mode or self.bn_eval == "running":

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from common.errors import InputError
 from common.files import BROKEN_PICKLE
+from common.state_dicts import differences
 
 _SHOWN = 5
 
@@ -57,13 +58,7 @@ def check_state(
         network: whose weights they should be, in words.
         cure: as of ``read_state``.
     """
-    wrong = [f"{name} is missing" for name in expected if name not in state]
-    wrong += [f"{name} is not expected" for name in state if name not in expected]
-    wrong += [
-        f"{name} has shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
+    wrong = differences(expected, state)
     wrong += [f"{name} is not finite" for name, tensor in state.items() if not tensor.isfinite().all()]
     if wrong:
         more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""

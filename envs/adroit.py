@@ -41,8 +41,10 @@ class AdroitEnv(PixelEnv):
 
     def __init__(self, task: Task, scene: Scene | None = None, *, seed: int = 0, **options: Any) -> None:
         self._task = ADROIT_TASKS[task.domain]
-        self._targets = task.targets
         self._model = compile_model(task.domain)
+        # Once, not for every frame: levels repaint the model, and its bodies stay.
+        self._foreground_geoms = foreground_geoms(self._model, task.targets)
+        self._foreground_sites = foreground_sites(self._model, task.targets)
         self._data = load_mujoco().MjData(self._model)
         low, high = self._model.actuator_ctrlrange.T
         self._middle, self._half = (low + high) / 2, (high - low) / 2
@@ -64,11 +66,11 @@ class AdroitEnv(PixelEnv):
 
     def foreground_geoms(self) -> np.ndarray:
         """Return bool (number of geoms,): hand and objects, the hammer's board, the pen's target."""
-        return foreground_geoms(self.model, self._targets)
+        return self._foreground_geoms
 
     def foreground_sites(self) -> np.ndarray:
         """Return bool (number of sites,): marks on the objects, and relocate's target."""
-        return foreground_sites(self.model, self._targets)
+        return self._foreground_sites
 
     def observe(self) -> tuple[Observation, dict[str, Any]]:
         """Draw the present moment: the observation and info as ``step`` returns them."""

@@ -15,20 +15,21 @@ import numpy as np
 
 from common.errors import ConfigError
 from common.seeding import counter_rng
+from envs.adroit_model import PURPLE
 from envs.adroit_textures import TABLES, VERSION, table_picture
 from envs.camera_light import LightScene, Motion
 from envs.colors import RGB, SKYBOX, colour_index, texture_texels
 from envs.data import ColourTable
 from envs.level_names import Level
 from envs.scene import BaseScene, ModelMemory, Scene
-from envs.video_background import ClipBank, background_pixels
+from envs.video_background import ClipBank, ClipScene, background_pixels
 
 if TYPE_CHECKING:
     import mujoco
 
     from envs.renderer import Renderer
 
-PURPLE = (107, 51, 127)  # of 255; as MuJoCo writes the benchmark's 0.42137 0.20392 0.50196 into a texture
+KEY_PURPLE = tuple(int(255 * part) for part in PURPLE)  # as MuJoCo writes it into a texture
 KEYS = ("purple", "segmentation")
 MOVING_LIGHT = {"easy": Motion(0.04, 1.2), "hard": Motion(0.12, 3.0)}
 _TABLE = "marblecube"
@@ -51,7 +52,7 @@ class DressScene(BaseScene):
         colours: ColourTable,
         difficulty: str,
         seed: int,
-        sky: tuple[int, int, int] | None = None,
+        sky: tuple[int, ...] | None = None,
     ) -> None:
         self.colours, self.difficulty, self.seed, self.sky = colours, difficulty, seed, sky
         self._memory = ModelMemory("geom_rgba")
@@ -70,8 +71,8 @@ class DressScene(BaseScene):
         _paint(model, renderer, _TABLE, table_picture(self.difficulty, int(rng.integers(TABLES)), side))
 
 
-class SkyVideoScene(BaseScene):
-    """Replaces the sky by a clip: number ``(e + 1) mod N`` in episode ``e``, its frame ``t`` at step ``t``.
+class SkyVideoScene(ClipScene):
+    """Replaces the sky; clips as of ``ClipScene``.
 
     Args:
         bank: the clips, at observation size.
@@ -80,24 +81,14 @@ class SkyVideoScene(BaseScene):
     """
 
     def __init__(self, bank: ClipBank, key: str) -> None:
-        self.bank, self.key = bank, key
-        self._clip: np.ndarray | None = None
+        super().__init__(bank)
+        self.key = key
 
-    def begin_episode(self, model: mujoco.MjModel, renderer: Renderer, episode: int) -> None:
-        """Choose the clip of ``episode``."""
-        self._clip = self.bank.clip((episode + 1) % len(self.bank))
-
-    def compose(
-        self, frame: np.ndarray, render_segmentation: Callable[[], np.ndarray], agent_step: int
-    ) -> np.ndarray:
-        """Return uint8 (H, W, 3): ``frame`` with the clip's frame of ``agent_step`` in its sky."""
-        if self._clip is None:
-            raise ValueError("begin_episode must be called before compose")
+    def replaced(self, frame: np.ndarray, render_segmentation: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return the pixels of the sky."""
         if self.key == "segmentation":
-            sky = background_pixels(render_segmentation(), np.empty(0, np.int32))
-        else:
-            sky = (frame == np.array(PURPLE, np.uint8)).all(axis=-1)
-        return np.where(sky[..., None], self._clip[agent_step % len(self._clip)], frame)
+            return background_pixels(render_segmentation(), np.empty(0, np.int32))
+        return (frame == np.array(KEY_PURPLE, np.uint8)).all(axis=-1)
 
 
 def adroit_parts(
@@ -122,7 +113,7 @@ def adroit_parts(
     if bank is None:
         return [DressScene(colours, difficulty, seed)]
     light = LightScene(seed, motion=MOVING_LIGHT[difficulty])
-    return [DressScene(colours, difficulty, seed, PURPLE), SkyVideoScene(bank, chosen), light]
+    return [DressScene(colours, difficulty, seed, KEY_PURPLE), SkyVideoScene(bank, chosen), light]
 
 
 def check_key(key: str | None) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import DependencyError
+from envs.colors import SKYBOX
 from envs.renderer import load_mujoco
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 PACKAGE = "gymnasium-robotics==1.4.2"
 PURPLE = (0.42137, 0.20392, 0.50196)  # RL-ViGen's sky of relocate, and of all tasks where a video is shown
-SKY = "skybox"
 _SKY_SIDE = 64  # texels
 _DRAWING_BUFFER = (480, 640)  # the scenes ask for 1680 x 3024 with 8 samples: 0.3 GB for one small picture
 _WRIST, _FINGERS = ("A_WRJ1", "A_WRJ0"), ("A_FFJ3", "A_THJ0")  # first and last actuator of each
@@ -61,7 +61,7 @@ def _add_sky(spec: mujoco.MjSpec, rgb: tuple[float, float, float] = (0.0, 0.0, 0
     """Add a sky of one colour; a black one looks as none does, and levels can repaint it."""
     library = load_mujoco()
     spec.add_texture(
-        name=SKY,
+        name=SKYBOX,
         type=library.mjtTexture.mjTEXTURE_SKYBOX,
         builtin=library.mjtBuiltin.mjBUILTIN_FLAT,
         rgb1=rgb,
@@ -97,7 +97,7 @@ def _edit_relocate(spec: mujoco.MjSpec) -> None:
     _add_camera(spec, "cam1", (0.0, -0.04, -1.0), (-3.14, 0.0, 3.14))
     _add_camera(spec, "cam2", (0.0, 0.8, 0.2), (-1.57, 0.0, 3.14))
     _add_camera(spec, "cam3", (0.8, 0.0, 0.2), (0.0, 1.57, 1.57))
-    sky = spec.texture(SKY)
+    sky = spec.texture(SKYBOX)
     sky.rgb1 = sky.rgb2 = PURPLE
     spec.lights[0].castshadow = False
     for geom in spec.body("table").geoms:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 
 from common.errors import ConfigError, nearest
 from envs.distracting import GROUND_ALPHA, INTENSITIES
-from envs.tasks import ADROIT_DOMAINS, DOMAIN_ALIASES
+from envs.tasks import ADROIT_DOMAINS, DOMAIN_ALIASES, find_task
 
 DIFFICULTIES = ("easy", "hard")
 
@@ -76,7 +76,7 @@ _WITHIN_DISTRACTING = ("objects_color", "cam_pos", "cam_id")
 # Domain -> cameras; a test compares the table with the simulator.
 _CAMERAS = {
     **{"dog": 2, "fish": 5, "humanoid": 3, "humanoid_CMU": 3, "quadruped": 4, "swimmer": 3},
-    **{"door": 3, "hammer": 3, "pen": 7, "relocate": 5},
+    **{domain: len(find_task(f"adroit_{domain}").cameras) for domain in ADROIT_DOMAINS},
 }
 _FEWEST_CAMERAS = 2
 _WITHOUT_AGENT_MATERIAL = ("dog",)  # and it wears a skin, which has no size of its own

@@ -8,6 +8,7 @@ nothing and asks the renderer which pixels are sky and floor.
 
 from __future__ import annotations
 
+import abc
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -248,11 +249,42 @@ def background_pixels(segmentation: np.ndarray, ground: np.ndarray) -> np.ndarra
     return (ids == -1) | floor
 
 
-class VideoScene(BaseScene):
-    """Replaces the sky, in ``hard`` the floor too, by the frames of a clip.
+class ClipScene(BaseScene, abc.ABC):
+    """Replaces some pixels by the frames of a clip.
 
     Episode ``e`` (from 0) shows clip ``(e + 1) mod N``, whatever the seed, and agent step ``t`` its frame
     ``t mod length``, as published.
+
+    Args:
+        bank: the clips, at observation size.
+    """
+
+    def __init__(self, bank: ClipBank) -> None:
+        self.bank = bank
+        self._clip: np.ndarray | None = None
+
+    def begin_episode(self, model: mujoco.MjModel, renderer: Renderer, episode: int) -> None:
+        """Choose the clip of ``episode``."""
+        self._clip = self.bank.clip((episode + 1) % len(self.bank))
+
+    def compose(
+        self, frame: np.ndarray, render_segmentation: Callable[[], np.ndarray], agent_step: int
+    ) -> np.ndarray:
+        """Return uint8 (H, W, 3): ``frame`` with the clip's frame of ``agent_step`` where the key matches."""
+        if self._clip is None:
+            raise ValueError("begin_episode must be called before compose")
+        if self._clip.shape[1:] != frame.shape:
+            raise ValueError(f"the clip has frames of {self._clip.shape[1:]}, the observation {frame.shape}")
+        replaced = self.replaced(frame, render_segmentation)
+        return np.where(replaced[..., None], self._clip[agent_step % len(self._clip)], frame)
+
+    @abc.abstractmethod
+    def replaced(self, frame: np.ndarray, render_segmentation: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return which pixels of ``frame`` show the clip, bool (H, W); ``compose`` hands its arguments on."""
+
+
+class VideoScene(ClipScene):
+    """Replaces the sky, in ``hard`` the floor too; clips as of ``ClipScene``.
 
     Args:
         bank: the clips, at observation size.
@@ -264,32 +296,22 @@ class VideoScene(BaseScene):
     def __init__(self, bank: ClipBank, domain: str, floor: bool, key: str) -> None:
         if key not in KEYS:
             raise ValueError(f"key must be one of {KEYS}, got {key!r}")
-        self.bank = bank
+        super().__init__(bank)
         self.floor = floor
         self.key = key
         self._painter = Painter(domain)
         paint = {"green": GREEN, "black": BLACK}.get(key)
         self._palette = Palette() if paint is None else Palette.key_paint(paint, floor)
         self._ground = np.empty(0, dtype=np.int32)
-        self._clip: np.ndarray | None = None
 
     def begin_episode(self, model: mujoco.MjModel, renderer: Renderer, episode: int) -> None:
         """Paint the key colour and choose the clip of ``episode``."""
         self._painter.paint(model, renderer, self._palette)
         self._ground = ground_geoms(model) if self.floor else np.empty(0, dtype=np.int32)
-        self._clip = self.bank.clip((episode + 1) % len(self.bank))
+        super().begin_episode(model, renderer, episode)
 
-    def compose(
-        self, frame: np.ndarray, render_segmentation: Callable[[], np.ndarray], agent_step: int
-    ) -> np.ndarray:
-        """Return uint8 (H, W, 3): ``frame`` with the clip's frame of ``agent_step`` where the key matches."""
-        if self._clip is None:
-            raise ValueError("begin_episode must be called before compose")
-        if self._clip.shape[1:] != frame.shape:
-            raise ValueError(f"the clip has frames of {self._clip.shape[1:]}, the observation {frame.shape}")
+    def replaced(self, frame: np.ndarray, render_segmentation: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return the pixels that the key matches."""
         if self.key == "segmentation":
-            replaced = background_pixels(render_segmentation(), self._ground)
-        else:
-            replaced = green_pixels(frame) if self.key == "green" else black_pixels(frame)
-        background = self._clip[agent_step % len(self._clip)]
-        return np.where(replaced[..., None], background, frame)
+            return background_pixels(render_segmentation(), self._ground)
+        return green_pixels(frame) if self.key == "green" else black_pixels(frame)

@@ -48,7 +48,7 @@ class ActingAgent(Protocol):
             obs: the observations.
             step: agent steps of training so far.
             eval_mode: act by the mean action.
-            state: float32 (N, S), proprioception; left out where the environment gives none.
+            state: float32 (N, S), proprioception; None where the environment gives none.
         """
         ...
 
@@ -338,8 +338,8 @@ class _PaddedPolicy:
 
     def act(self, observations: Sequence[np.ndarray], states: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
         """Return float32 (A,) for each of at most one batch of uint8 (C, H, W) and float32 (S,)."""
-        beside = {"state": self._padded(states)} if states else {}
-        actions = self._agent.act(self._padded(observations), self._step, eval_mode=True, **beside)
+        state = self._padded(states) if states else None
+        actions = self._agent.act(self._padded(observations), self._step, eval_mode=True, state=state)
         return list(actions[: len(observations)])
 
     def _padded(self, rows: Sequence[np.ndarray]) -> np.ndarray:

@@ -17,8 +17,8 @@ from evaluation.mask_quality import frame_quality
 from evaluation.pictures import Scene, explain_frame, iou_note
 from wrappers import FrameStack
 
-# Masked frame, uint8 (H, W, 3), and proprioception, float32 (S,), where there is some, to action (A,).
-Policy = Callable[..., np.ndarray]
+# Masked frame, uint8 (H, W, 3), and proprioception, float32 (S,) or None, to action (A,).
+Policy = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 
 def random_policy(space: Any, seed: int) -> Policy:
@@ -38,8 +38,8 @@ def agent_policy(agent: ActingAgent, frame_stack: int, agent_step: int) -> Polic
         else:
             stacks.append(FrameStack(frame_stack, 1, frame.shape))
             observation = stacks[0].reset(batch)
-        beside = {} if state is None else {"state": state[None]}
-        return agent.act(observation, agent_step, eval_mode=True, **beside)[0]
+        beside = None if state is None else state[None]
+        return agent.act(observation, agent_step, eval_mode=True, state=beside)[0]
 
     return act
 
@@ -69,8 +69,7 @@ def play(
         yield scene
         if step + 1 == count:
             return
-        beside = [obs["state"]] if "state" in obs else []
-        obs, _, terminated, truncated, info = env.step(policy(scene.masked, *beside))
+        obs, _, terminated, truncated, info = env.step(policy(scene.masked, obs.get("state")))
         if terminated or truncated:
             return
 

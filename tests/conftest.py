@@ -20,7 +20,7 @@ LONG = (
     "test_samg_paper.py",
     "test_agent_benchmark.py",
     "test_resume.py",
-    "test_agent_configs.py",
+    "test_agent_commands.py",
     "test_locoeval.py",
     "test_adroit.py",
     "test_adroit_levels.py",

@@ -200,8 +200,7 @@ class Workspace:
     def _act(self) -> np.ndarray:
         """Return float32 (N, A) exploring actions, or those that the environments have yet to answer."""
         if self.pending is None:
-            beside = {} if self.state is None else {"state": self.state}
-            actions = self.agent.act(self.obs, self.agent_steps, eval_mode=False, **beside)
+            actions = self.agent.act(self.obs, self.agent_steps, eval_mode=False, state=self.state)
             with self._evidence(lambda: {"action": actions}):
                 finite.check_actions(actions, self.agent_steps)
             self.pending = actions

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from common.errors import InputError
 from common.files import BROKEN_PICKLE
+from common.state_dicts import differences
 
 _SHOWN = 5
 _CODE_SIGNS = ("GLOBAL", "call reduce")  # in the refusals of torch, as against bytes that are no pickle
@@ -75,16 +76,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point()):
         raise _damaged(path, "it holds numbers that are not finite")
     return state
-
-
-def differences(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """Return one line for each name that is missing, not expected, or of another shape."""
-    lines = [f"{name} is missing" for name in expected if name not in state]
-    lines += [f"{name} is not expected" for name in state if name not in expected]
-    for name, tensor in expected.items():
-        if name in state and state[name].shape != tensor.shape:
-            lines.append(f"{name} has shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}")
-    return lines
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path, architecture: str) -> None:

@@ -7,13 +7,14 @@ import pytest
 
 import envs
 from common.errors import ConfigError
-from envs.adroit_levels import MOVING_LIGHT, PURPLE
+from envs.adroit_levels import KEY_PURPLE, MOVING_LIGHT
 from envs.adroit_textures import TABLES, table_picture
 from envs.colors import colour_index, texture_texels
 from envs.level_names import LEVELS, expand_levels, supported_groups
 from envs.levels import build_scene, describe_level
 from envs.procedural import ProceduralClips, procedural_colours
 from envs.tasks import ADROIT_DOMAINS
+from tests.support.playing import play
 
 DRESSED = LEVELS[1:]
 
@@ -35,19 +36,6 @@ def make():
         env.close()
 
 
-def play(env, episode, steps=2):
-    """Return frames, masks and last positions of the beginning of an episode under fixed actions."""
-    env.episode = episode
-    observation, info = env.reset()
-    frames, masks = [observation["pixels"]], [info["foreground"]]
-    for step in range(steps):
-        observation, *_, info = env.step(np.full(env.action_space.shape, 0.3 * (step + 1), np.float32))
-        assert env.observation_space.contains(observation)
-        frames.append(observation["pixels"])
-        masks.append(info["foreground"])
-    return np.stack(frames), np.stack(masks), np.array(env.data.qpos)
-
-
 @pytest.mark.parametrize(
     ("domain", "level"),
     [
@@ -62,24 +50,24 @@ def play(env, episode, steps=2):
     ],
 )
 def test_a_level_changes_the_picture_and_not_the_physics(domain, level, make):
-    plain, masks, positions = play(make(domain), 2)
+    plain, masks = play(make(domain), 2, steps=2)
     env = make(domain, level)
-    other = play(env, 1)[0]
-    frames, dressed_masks, same = play(env, 2)
+    other = play(env, 1, steps=2)[0]
+    frames, dressed_masks = play(env, 2, steps=2)
     np.testing.assert_array_equal(dressed_masks, masks)
-    np.testing.assert_array_equal(same, positions)
+    np.testing.assert_array_equal(env.data.qpos, make(domain).data.qpos)
     changed = (frames != plain).any(-1)
     assert changed[~masks].mean() > 0.9, "background"
     assert changed[masks].mean() > 0.3, "the hand is tinted"
     assert (frames != other).any(-1)[~masks].mean() > 0.5, "two episodes look alike"
-    assert not (frames == PURPLE).all(-1).any(), "no key colour is left"
+    assert not (frames == KEY_PURPLE).all(-1).any(), "no key colour is left"
 
 
 def test_a_moment_can_be_drawn_alone_again_and_after_others(make):
     env, fresh = make("pen", "video_hard"), make("pen", "video_hard", copy=1)
     for episode in (3, 0):
         play(env, episode, steps=1)
-    frames = play(env, 2)[0]
+    frames = play(env, 2, steps=2)[0]
     fresh.set_state(env.get_state())
     np.testing.assert_array_equal(fresh.observe()[0]["pixels"], frames[-1])
 
@@ -107,7 +95,7 @@ def test_the_sky_shows_the_clip_pixel_by_pixel(make):
     bank = ProceduralClips("hard", 84)
     for key in (None, "segmentation"):
         env = make("pen", "video_hard", **({"key": key} if key else {}))
-        frames = play(env, 2)[0]
+        frames = play(env, 2, steps=2)[0]
         sky = env.renderer.render_segmentation(env.data)[..., 1] == -1
         assert sky[:18].all(), "above the table"
         for step, frame in enumerate(frames):

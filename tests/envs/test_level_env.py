@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import envs
+from tests.support.playing import play
 
 
 @pytest.fixture
@@ -18,19 +19,6 @@ def make():
     yield build
     for env in opened:
         env.close()
-
-
-def play(env, episode, steps=3):
-    """Return the frames and masks of the beginning of an episode under fixed actions."""
-    env.episode = episode
-    observation, info = env.reset()
-    frames, masks = [observation["pixels"]], [info["foreground"]]
-    for t in range(steps):
-        observation, _, _, _, info = env.step(np.full(env.action_space.shape, 0.3 * (t + 1), np.float32))
-        assert env.observation_space.contains(observation)
-        frames.append(observation["pixels"])
-        masks.append(info["foreground"])
-    return np.stack(frames), np.stack(masks)
 
 
 @pytest.mark.parametrize("level", ["color_hard", "video_easy", "video_hard"])

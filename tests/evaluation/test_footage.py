@@ -199,10 +199,10 @@ class Counting:
 
 def test_an_episode_is_played_as_far_as_asked_or_to_its_end():
     env, none = Counting(), build_masker("none").fit()
-    found = list(play(env, none, lambda frame: frame[0, 0], 3, seed=0))
+    found = list(play(env, none, lambda frame, state: frame[0, 0], 3, seed=0))
     assert [scene.title for scene in found] == ["step 0", "step 1", "step 2"]
     assert [int(action[0]) for action in env.actions] == [0, 1], "the last frame asks for no action"
-    assert len(list(play(env, none, lambda frame: frame[0, 0], None, seed=0))) == 4
+    assert len(list(play(env, none, lambda frame, state: frame[0, 0], None, seed=0))) == 4
     assert found[2].raw[0, 0, 0] == 2 and found[2].note == "IoU 1.00"
 
 
@@ -211,8 +211,8 @@ def test_an_agent_sees_stacks_of_masked_frames():
         def __init__(self):
             self.seen = []
 
-        def act(self, obs, step, eval_mode):
-            assert obs.shape == (1, 9, 48, 48) and step == 70 and eval_mode
+        def act(self, obs, step, eval_mode, state):
+            assert obs.shape == (1, 9, 48, 48) and step == 70 and eval_mode and state is None
             self.seen.append(obs[0, ::3, 0, 0].tolist())
             return np.zeros((1, 2), np.float32)
 

@@ -189,7 +189,7 @@ def test_what_is_not_finite_is_kept_as_evidence_and_nowhere_else(
             obs = {**obs, "touch": np.full((1, 2), np.inf if now else 0.0, np.float32)}
         return obs, reward * (np.nan if broken == "reward" and now else 1.0), *rest
 
-    def acting(obs: np.ndarray, step: int, eval_mode: bool) -> np.ndarray:
+    def acting(obs: np.ndarray, step: int, eval_mode: bool, state: None) -> np.ndarray:
         return act(obs, step, eval_mode) * np.float32(np.nan if broken == "action" and step == 47 else 1.0)
 
     for owner, name, function in ((run.agent, "update", update), (run.agent, "act", acting)):

@@ -1,30 +1,14 @@
 """Weight files: read without running code, and loaded strictly or refused with what differs."""
 
 import os
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from common.errors import InputError
 from samg.weights.state import load_strictly, read_state
-
-
-class Small(nn.Module):
-    """Stands in for either network."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(3, 2)
-        self.norm = nn.BatchNorm1d(2)
-
-
-def saved(path: Path, content: object) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(content, path)
-    return path
+from tests.support.weight_files import Small, saved
 
 
 @pytest.mark.parametrize("wrapped", [False, True])

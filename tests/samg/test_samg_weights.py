@@ -10,7 +10,6 @@ import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
-from torch import nn
 
 from common.errors import ConfigError, InputError, ResourceError
 from common.files import sha256_file
@@ -27,6 +26,7 @@ from samg.weights import (
     random_paper_networks,
 )
 from samg.weights import hub as hub_module
+from tests.support.weight_files import Small, saved
 
 SAM_REPO = "mit-han-lab/efficientvit-sam"
 DINO_REPO = "timm/vit_base_patch14_dinov2.lvd142m"
@@ -54,21 +54,6 @@ def into_cache(cache: Path, repo: str, filename: str, content: bytes, digest: st
     snapshot.symlink_to(os.path.relpath(blob, snapshot.parent))
     (folder / "refs" / "main").write_text(revision)
     return snapshot
-
-
-class Small(nn.Module):
-    """Stands in for either network."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(3, 2)
-        self.norm = nn.BatchNorm1d(2)
-
-
-def saved(path: Path, content: object) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(content, path)
-    return path
 
 
 # --- finding -----------------------------------------------------------------------------------------------

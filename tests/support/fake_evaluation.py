@@ -82,7 +82,7 @@ class LinearAgent:
         self.weight = torch.randn(2, 3 * frame_stack * SIZE * SIZE, generator=generator)
         self.batches = []
 
-    def act(self, obs, step, eval_mode):
+    def act(self, obs, step, eval_mode, state=None):
         assert eval_mode and obs.dtype == np.uint8
         self.batches.append(len(obs))
         features = torch.from_numpy(obs).float().flatten(1) / 255
