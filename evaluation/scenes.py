@@ -24,7 +24,11 @@ Policy = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 def random_policy(space: Any, seed: int) -> Policy:
     """Return a policy that draws uniformly from an action space, whatever it sees."""
     generator = counter_rng(seed, "visualize")
-    return lambda frame, state=None: generator.uniform(space.low, space.high).astype(np.float32)
+
+    def act(frame: np.ndarray, state: np.ndarray | None = None) -> np.ndarray:
+        return generator.uniform(space.low, space.high).astype(np.float32)
+
+    return act
 
 
 def agent_policy(agent: ActingAgent, frame_stack: int, agent_step: int) -> Policy:
