@@ -153,10 +153,10 @@ def test_after_a_crash_the_last_snapshot_goes_on(tmp_path: Path) -> None:
     crashed = make_run(tmp_path / "parts")
     act = crashed.agent.act
 
-    def crash(obs: np.ndarray, step: int, eval_mode: bool) -> np.ndarray:
+    def crash(obs: np.ndarray, step: int, **options: Any) -> np.ndarray:
         if step == 55:
             raise RuntimeError("lost")
-        return act(obs, step, eval_mode)
+        return act(obs, step, **options)
 
     crashed.agent.act = crash  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="lost"):
