@@ -43,7 +43,7 @@ def make_env(
         protocol: ``dmcgb`` or ``samg``: whose rules of colours and keys hold.
         key: how video backgrounds are keyed, instead of the protocol's way.
         colors: which parts are recoloured, instead of the protocol's.
-        fast_render: draw cheaper shadows (1.6 times as fast, not exactly the benchmark's pictures).
+        fast_render: draw cheaper shadows (about half the CPU time, not exactly the benchmark's pictures).
         camera: name of an Adroit task's camera instead of its own.
 
     Returns:
