@@ -21,14 +21,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from benchmarks import flags as flags_of
 from common.devices import resolve_device
 from common.errors import run_script
 from common.files import write_bytes
+from common.numerics import bfloat16_gains
 from common.paths import PROJECT_ROOT, output_path
 
-FASTEST = {"cpu": ["precision=bfloat16"], "cuda": ["precision=bfloat16", "compile=true", "cuda_graph=true"]}
-"""The options of ``agent.numerics`` that are the fastest on a kind of device."""
+
+def fastest(device: torch.device) -> list[str]:
+    """Return the options of ``agent.numerics`` that are the fastest on a device."""
+    precision = ["precision=bfloat16"] if bfloat16_gains(device) else []
+    return [*precision, "compile=true", *(["cuda_graph=true"] if device.type == "cuda" else [])]
 
 
 @dataclass(frozen=True)
@@ -60,11 +66,11 @@ class Part:
         return ["-m", self.script, *flags]
 
 
-def parts(device: str) -> list[Part]:
-    """Return all scripts, with the flags for a kind of device (``cpu`` or ``cuda``)."""
-    several = ["--envs", "2" if device == "cpu" else "8"]
-    one = ["--threads", "1"] if device == "cpu" else []
-    step = ["--update", *FASTEST[device], *one]
+def parts(device: torch.device) -> list[Part]:
+    """Return all scripts, with the flags for a device."""
+    several = ["--envs", "2" if device.type == "cpu" else "8"]
+    one = ["--threads", "1"] if device.type == "cpu" else []
+    step = ["--update", *fastest(device), *one]
     steps = ["--rounds", "1", "--decisions", "4"]
     return [
         Part("masker", "The masker, part by part", one, ["--batches", "1", "--repeats", "1"]),
@@ -110,7 +116,7 @@ def page(chosen: Sequence[Part], folder: Path, flags: argparse.Namespace) -> str
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = flags_of.parser(__doc__)
-    names = [part.name for part in parts("cpu")]
+    names = [part.name for part in parts(torch.device("cpu"))]
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where results are written")
     parser.add_argument("--only", nargs="+", default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--device", default="cpu")
@@ -126,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parse(arguments)
     device, folder = resolve_device(flags.device), output_path(flags.out)
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = [part for part in parts(device.type) if part.name in flags.only]
+    chosen = [part for part in parts(device) if part.name in flags.only]
     failed = [part.name for part in chosen if not run_part(part, folder, flags)]
     write_bytes(folder / "benchmarks.md", page(chosen, folder, flags).encode())
     print(f"Written: {folder / 'benchmarks.md'}")

@@ -38,6 +38,13 @@ def no_compiler(device: torch.device) -> str | None:
     return None if any(map(shutil.which, names)) else "there is no C++ compiler (install g++, or set CXX)"
 
 
+def bfloat16_gains(device: torch.device) -> bool:
+    """Return whether ``device`` has instructions that make bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
 def check_bfloat16(device: torch.device, key: str) -> None:
     """Refuse bfloat16 where it is impossible, and say where it gains nothing.
 
@@ -48,13 +55,13 @@ def check_bfloat16(device: torch.device, key: str) -> None:
     Raises:
         ResourceError: the GPU cannot compute in bfloat16.
     """
+    if bfloat16_gains(device):
+        return
     if device.type == "cuda":
-        if not torch.cuda.is_bf16_supported(including_emulation=False):
-            raise ResourceError(
-                f"{torch.cuda.get_device_name(device)} cannot compute in bfloat16.", f"Set {key}=float32."
-            )
-    elif not torch.cpu._is_amx_tile_supported() and not torch.cpu._is_avx512_bf16_supported():
-        warn_once(f"{key}=bfloat16 gains nothing: this CPU has no instructions for it.")
+        raise ResourceError(
+            f"{torch.cuda.get_device_name(device)} cannot compute in bfloat16.", f"Set {key}=float32."
+        )
+    warn_once(f"{key}=bfloat16 gains nothing: this CPU has no instructions for it.")
 
 
 @dataclass(frozen=True)
