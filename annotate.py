@@ -1,6 +1,6 @@
 """Make reference images: the picture, the mask and the points that tell SAM-G what the agent should see.
 
-python annotate.py --from-simulator                  # all seven domains, into reference_images/
+python annotate.py --from-simulator                  # all domains, into reference_images/
 python annotate.py --from-simulator walker finger    # some of them
 python annotate.py --name mytask --image frame.png --mask cutout.png --part ball.png --points 40 24 23 68
 """
@@ -64,9 +64,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
                 f"--{missing[0]} is missing.", "Give --name, --image and --mask, or use --from-simulator."
             )
     elif not args.from_simulator:
-        from envs.reference_scene import POSES
+        from envs.reference_scene import POSES, VIEWS
 
-        args.from_simulator = list(POSES)
+        args.from_simulator = [*POSES, *VIEWS]
     return args
 
 

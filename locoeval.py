@@ -57,11 +57,11 @@ def evaluate_runs(options: Options, stop: StopSignal) -> None:
     from common.devices import resolve_device
     from evaluation.benchmark import print_report, run_benchmark
     from evaluation.plan import choose_threads
-    from samg import Reference
+    from samg import load_reference
     from training.judging import make_job_venv, make_trained_agent, plan_jobs, prepare_job
 
     device = resolve_device(options.device, choose_threads(options, count_cores()))
-    jobs = plan_jobs(options, device, lambda values: Reference.load(**values))
+    jobs = plan_jobs(options, device, load_reference)
     for job in jobs:
         prepare_job(job, options, make_masker(job, device))
     reports: dict[str, list[Report]] = {}

@@ -71,6 +71,7 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
     seed_everything(cfg.seed)
     masker = make_masker()
     rules |= {key: cfg[key] for key in ("action_repeat", "fast_render", "render_device")}
+    rules["camera"] = run.camera
     make_venv = functools.partial(envs.make_vector_env, cfg.task_name, level=level, learner=device, **rules)
     venv = make_venv(cfg.num_envs, seed=cfg.seed, foreground=run.masker_variant == "groundtruth")
     try:
@@ -93,14 +94,14 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
 
 def prepare_masker(run: RunDirectory, device: torch.device) -> Callable[[], ObservationMasker]:
     """Check settings and reference; return what loads the run's masker, or fits it the first time."""
-    from samg import Reference, build_masker, fit_once, load_masker
+    from samg import build_masker, fit_once, load_masker, load_reference
     from training.config import MASKERS_WITHOUT_REFERENCE
     from training.sweeps.job import shared_folder
 
     settings, reference = run.masker_settings(run.masker_variant), None
     builder = build_masker(run.masker_variant, device, **settings)
     if run.masker_variant not in MASKERS_WITHOUT_REFERENCE:
-        reference = Reference.load(**run.reference(), image_size=int(run.config.image_size))
+        reference = load_reference(run.reference(), image_size=int(run.config.image_size))
 
     def make() -> ObservationMasker:
         if run.masker_dir.exists():

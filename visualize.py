@@ -54,8 +54,8 @@ def show_task(flags: Any) -> list[Path]:
     task = canonical_task(envs.find_task(task).name)
     background = choose_background(flags, run.background() if run else None)
     rules = {"level": get_level(background.levels[0]).name, **background_rules(background)}
-    fit, size = run_masker(flags, run) if run else own_masker(flags, *task_config(flags, task))
-    rules |= {"image_size": size, "action_repeat": int(run.config.action_repeat) if run else 2}
+    fit, seen = run_masker(flags, run) if run else own_masker(flags, *task_config(flags, task))
+    rules |= {**seen, "action_repeat": int(run.config.action_repeat) if run else 2}
     with closing(envs.make_env(task, seed=flags.seed, foreground=True, **rules)) as env:
         masker = fit()
         policy, actor = random_policy(env.action_space, flags.seed), "random actions"
@@ -75,44 +75,44 @@ def show_footage(flags: Any) -> list[Path]:
     from evaluation.scenes import footage_scenes
     from evaluation.showing import Showing
 
-    fit, size = own_masker(flags)
-    footage = open_footage(flags.images, flags.video_file, size)
+    fit, seen = own_masker(flags)
+    footage = open_footage(flags.images, flags.video_file, seen["image_size"])
     masker = fit()
     showing = Showing.of_footage(flags, footage, masker.info)
     return showing.show(footage_scenes(footage.frames(showing.total), masker))
 
 
-def own_masker(flags: Any, *task: str) -> tuple[Callable[[], ObservationMasker], int]:
-    """Check masker and reference of the flags, or of a task; return what fits it, and the frames' size."""
+def own_masker(flags: Any, *task: str) -> tuple[Callable[[], ObservationMasker], dict[str, Any]]:
+    """Check masker and reference; return what fits it, and ``image_size`` and ``camera`` of its frames."""
     from common.devices import resolve_device
+    from evaluation.run_directory import chosen_cameras
     from evaluation.showing import masker_reference, masker_settings
-    from samg import Reference, build_masker
+    from samg import build_masker, load_reference
     from training.config import compose_config
 
     config = compose_config([*task, f"masker={flags.masker}"])
     builder = build_masker(device=resolve_device(flags.device), **masker_settings(flags, config))
     chosen = masker_reference(flags, config)
-    reference = Reference.load(**chosen) if chosen else None
-    return functools.partial(builder.fit, reference), reference.size if reference else config.image_size
+    reference = load_reference(chosen) if chosen else None
+    size = reference.size if reference else config.image_size
+    return functools.partial(builder.fit, reference), {"image_size": size, "camera": chosen_cameras(config)}
 
 
-def run_masker(flags: Any, run: RunDirectory) -> tuple[Callable[[], ObservationMasker], int]:
-    """Choose the masker of a run, or another for it; return what loads or fits it, and the frames' size."""
+def run_masker(flags: Any, run: RunDirectory) -> tuple[Callable[[], ObservationMasker], dict[str, Any]]:
+    """Choose the masker of a run, or another for it; return what ``own_masker`` does."""
     from common.devices import resolve_device
     from evaluation.masker_choice import choose_masker
     from evaluation.showing import reference_flags
-    from samg import Reference, build_masker, load_masker
+    from samg import build_masker, load_masker, load_reference
 
     device = resolve_device(flags.device)
     choice = choose_masker(run, flags.run_masker, None, reference_flags(flags))
-    size = int(run.config.image_size)
-    reference = Reference.load(**choice.reference) if choice.reference else None
-    if reference is not None:
-        reference.check_resolution(size)
+    seen = {"image_size": int(run.config.image_size), "camera": run.camera}
+    reference = load_reference(choice.reference, seen["image_size"]) if choice.reference else None
     if choice.load:
         saved = (run.masker_dir, device, choice.settings.get("weights"), choice.settings)
-        return functools.partial(load_masker, *saved), size
-    return functools.partial(build_masker(choice.variant, device, **choice.settings).fit, reference), size
+        return functools.partial(load_masker, *saved), seen
+    return functools.partial(build_masker(choice.variant, device, **choice.settings).fit, reference), seen
 
 
 if __name__ == "__main__":

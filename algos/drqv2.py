@@ -39,7 +39,8 @@ class DrQV2Agent:
     All randomness comes from the agent's own generators, which are part of its state.
 
     Args:
-        obs_shape: (C, H, W) of the stacked observation.
+        obs_shape: (C, H, W) of the stacked observation; the views of V cameras are channels like any others,
+            C = 3 * k * V, and are augmented alike.
         action_shape: (A,).
         device: where networks live.
         lr: learning rate of the three Adam optimisers.
@@ -53,6 +54,7 @@ class DrQV2Agent:
         seed: seeds initialisation and generators.
         numerics: how updates are computed, fields of ``algos.numerics.AgentNumerics`` by name.
         state_dim: S of the proprioception that actor and critic read beside the image's features; 0: none.
+        views: V, for encoders that compare moments.
 
     Metrics of ``update``: ``batch_reward`` and ``critic_target_q``, means over the batch of the n-step reward
     and of the target; ``critic_loss``, what critic and encoder minimised; ``critic_q1`` and ``critic_q2``,
@@ -81,10 +83,11 @@ class DrQV2Agent:
         seed: int = 0,
         numerics: AgentNumerics | Mapping[str, Any] | None = None,
         state_dim: int = 0,
+        views: int = 1,
     ) -> None:
         self.numerics = AgentNumerics.of(numerics).on(torch.device(device))
         self.obs_shape = tuple(obs_shape)
-        self.action_dim, self.state_dim = int(action_shape[0]), state_dim
+        self.action_dim, self.state_dim, self.views = int(action_shape[0]), state_dim, views
         self.device = torch.device(device)
         self.lr = lr
         self.feature_dim = feature_dim

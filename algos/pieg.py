@@ -27,13 +27,15 @@ class PiegEncoder(ImageNetwork):
     as many of their differences from the frame before: 61,952.
 
     Args:
-        obs_shape: (3 * T, H, W) of the stacked observation, T >= 2.
+        obs_shape: (3 * V * T, H, W) of the stacked observation, T >= 2.
         repr_dim: width of the trained layer.
+        views: V cameras; each picture is compared with the one that its own camera took before.
     """
 
-    def __init__(self, obs_shape: Sequence[int], repr_dim: int = 1024) -> None:
+    def __init__(self, obs_shape: Sequence[int], repr_dim: int = 1024, views: int = 1) -> None:
         super().__init__()
-        if obs_shape[0] < 6:
+        self.views = views
+        if obs_shape[0] < 6 * views:
             raise ConfigError(
                 "PIE-G compares frames, but there is only one.", "Set frame_stack to 2 or more."
             )
@@ -45,15 +47,15 @@ class PiegEncoder(ImageNetwork):
 
     @torch.no_grad()
     def features(self, obs: Tensor) -> Tensor:
-        """Return float32 (N, F): of (N, 3 * T, H, W) in [0, 255], frames 2 to T and their changes."""
+        """Return float32 (N, F): of (N, 3 * V * T, H, W) in [0, 255], frames 2 to T and their changes."""
         # Not ImageNet's normalisation: PIE-G feeds the network what DrQ-v2's encoder sees.
         frames = centred(obs.unflatten(1, (-1, 3)).flatten(0, 1), self.channels_last)
         maps = self.resnet(frames).unflatten(0, (len(obs), -1))
-        newer = maps[:, 1:]
-        return torch.cat([newer, newer - maps[:, :-1]], dim=1).flatten(1)
+        newer = maps[:, self.views :]
+        return torch.cat([newer, newer - maps[:, : -self.views]], dim=1).flatten(1)
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Return float32 (N, repr_dim) features of (N, 3 * T, H, W) observations in [0, 255], any dtype."""
+        """Return float32 (N, repr_dim) features of (N, 3 * V * T, H, W) in [0, 255], any dtype."""
         return self.norm(self.project(self.features(obs)))
 
 
@@ -88,7 +90,7 @@ class PIEGAgent(SVEAAgent):
 
     def build_encoder(self) -> nn.Module:
         """Return the encoder with drawn weights."""
-        return PiegEncoder(self.obs_shape)
+        return PiegEncoder(self.obs_shape, views=self.views)
 
     def prepare(self) -> dict[str, Any]:
         """Load the ResNet's weights, unless they are drawn or restored, and what SVEA needs; name both.

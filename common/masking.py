@@ -78,11 +78,11 @@ def apply_mask(frames: Tensor, mask: Tensor) -> Tensor:
     """Return ``frames`` with everything outside ``mask`` black.
 
     Args:
-        frames: uint8 (N, H, W, 3).
-        mask: bool (N, H, W), or float (N, H, W) in [0, 1], applied as ``round(frame * mask)``.
+        frames: uint8 (..., H, W, 3).
+        mask: bool (..., H, W), or float (..., H, W) in [0, 1], applied as ``round(frame * mask)``.
     """
-    if mask.shape != frames.shape[:3]:
-        raise ValueError(f"mask: expected shape {tuple(frames.shape[:3])}, got {tuple(mask.shape)}")
+    if mask.shape != frames.shape[:-1]:
+        raise ValueError(f"mask: expected shape {tuple(frames.shape[:-1])}, got {tuple(mask.shape)}")
     if mask.dtype == torch.bool:
         return frames * mask.unsqueeze(-1)
     return (frames * mask.unsqueeze(-1)).round().to(torch.uint8)

@@ -22,7 +22,7 @@ if sys.platform.startswith("linux"):
 
 from envs.backends import check_rendering
 from envs.make import episode_seed, make_env
-from envs.tasks import SAMG8, Task, find_task, task_names
+from envs.tasks import SAMG8, Task, find_cameras, find_task, task_names
 from envs.vector import get_states, make_vector_env, reset_episodes, set_states
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Task",
     "check_rendering",
     "episode_seed",
+    "find_cameras",
     "find_task",
     "get_states",
     "make_env",

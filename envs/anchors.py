@@ -93,14 +93,16 @@ def reference_anchors(domain: str, image: np.ndarray, points: np.ndarray) -> tup
 
     Returns:
         one anchor per point, None for a point that shows nothing that moves; or None altogether where the
-        picture is not our reference of the domain, for only its pose is known.
+        picture is none of our references of the domain, for only their pose is known.
     """
-    from envs.reference_scene import POSES, posing_env
+    from envs.reference_scene import POSES, VIEWS, posing_env
 
     domain = DOMAIN_ALIASES.get(domain, domain)
-    if domain not in POSES or not np.array_equal(image, _shipped(domain)):
+    names = [name for name in (*POSES, *VIEWS) if name == domain or name.startswith(f"{domain}_cam")]
+    shown = next((name for name in names if np.array_equal(image, _shipped(name))), None)
+    if shown is None:
         return None
-    env = posing_env(domain)
+    env = posing_env(shown)
     try:
         segmentation = env.renderer.render_segmentation(env.data)
         camera = Projection(env.renderer.scene, len(image))
@@ -198,7 +200,7 @@ def _body(model: mujoco.MjModel, name: str) -> int:
     return int(mujoco.mj_name2id(model, int(mujoco.mjtObj.mjOBJ_BODY), name))
 
 
-def _shipped(domain: str) -> np.ndarray:
-    """Return the reference picture that comes with the project."""
-    with Image.open(PROJECT_ROOT / "reference_images" / f"{domain}_0.png") as picture:
+def _shipped(name: str) -> np.ndarray:
+    """Return a reference picture that comes with the project."""
+    with Image.open(PROJECT_ROOT / "reference_images" / f"{name}_0.png") as picture:
         return np.asarray(picture.convert("RGB"))

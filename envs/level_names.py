@@ -151,7 +151,9 @@ def supported_groups(domain: str) -> tuple[str, ...]:
     return tuple(group for group in GROUPS if group != "distracting" or domain in GROUND_ALPHA)
 
 
-def expand_levels(names: Sequence[str], domain: str | None = None) -> tuple[str, ...]:
+def expand_levels(
+    names: Sequence[str], domain: str | None = None, one_camera: bool = True
+) -> tuple[str, ...]:
     """Return the canonical names of levels, groups replaced by their levels, without repetition.
 
     Args:
@@ -160,6 +162,7 @@ def expand_levels(names: Sequence[str], domain: str | None = None) -> tuple[str,
             group may be part of a combination: ``video_hard+axes``.
         domain: the task's; what it does not support is left out of groups, and an error where it was named.
             None checks nothing and lists no cameras.
+        one_camera: whether one camera observes, which a level may then replace; several stay what they are.
 
     Raises:
         ConfigError: a name is unknown, a combination impossible, or the domain does not support it.
@@ -169,23 +172,28 @@ def expand_levels(names: Sequence[str], domain: str | None = None) -> tuple[str,
     for name in names:
         expanded = [""]
         for part in str(name).split("+"):
-            choices = _members(_plain(part), domain) or (part,)
+            choices = _members(_plain(part), domain, one_camera) or (part,)
             expanded = [f"{one}+{choice}" if one else choice for one in expanded for choice in choices]
         for one in expanded:
             level = get_level(one)
             if domain is not None:
                 check_domain(level, domain)
+            if level.cam_id is not None and not one_camera:
+                raise ConfigError(
+                    f"The level '{level.name}' chooses one camera, but the agent sees several at once.",
+                    "Leave the cam_id levels out.",
+                )
             found[level.name] = None
     return tuple(found)
 
 
-def _members(group: str, domain: str | None) -> tuple[str, ...]:
+def _members(group: str, domain: str | None, one_camera: bool = True) -> tuple[str, ...]:
     """Return the levels of a group that a domain supports; nothing where there is no such group."""
     bare = domain in _WITHOUT_AGENT_MATERIAL
     if group == "all":
         return LEVELS
     if group == "axes":
-        cameras = range(camera_count(domain)) if domain is not None else ()
+        cameras = range(camera_count(domain)) if domain is not None and one_camera else ()
         if domain in ADROIT_DOMAINS:
             return tuple(f"cam_id_{camera}" for camera in cameras)
         axes = (name for name in AXIS_LEVELS if not (bare and name.startswith("objects_color")))

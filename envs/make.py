@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from common.errors import ConfigError
 from envs.pixel_env import PixelEnv, episode_seed
 from envs.scene import Scene
-from envs.tasks import Task, find_camera, find_task
+from envs.tasks import Task, find_cameras, find_task
 
 __all__ = ["episode_seed", "make_env"]
 
@@ -26,7 +27,7 @@ def make_env(
     key: str | None = None,
     colors: str | None = None,
     fast_render: bool = False,
-    camera: str | None = None,
+    camera: str | Sequence[str] | None = None,
 ) -> PixelEnv:
     """Make an environment.
 
@@ -44,7 +45,8 @@ def make_env(
         key: how video backgrounds are keyed, instead of the protocol's way.
         colors: which parts are recoloured, instead of the protocol's.
         fast_render: draw cheaper shadows (about half the CPU time, not exactly the benchmark's pictures).
-        camera: name of an Adroit task's camera instead of its own.
+        camera: name of an Adroit task's camera instead of its own; or names of several, which all see every
+            moment: pixels are then (V, H, W, 3), in their order.
 
     Returns:
         a ``gymnasium.Env`` with observations ``{"pixels": uint8 (H, W, 3)}``, for Adroit also
@@ -57,7 +59,7 @@ def make_env(
         DependencyError: rendering does not work on this machine.
     """
     found = find_task(task)
-    observer = None if camera is None else find_camera(found, camera)
+    observer = find_cameras(found, camera)
     _require_positive("image_size", image_size)
     _require_positive("action_repeat", action_repeat)
     from envs.levels import build_scene, get_level
@@ -80,14 +82,13 @@ def make_env(
         "foreground": foreground,
         "fast_render": fast_render,
     }
-    if observer is not None and chosen.cam_id not in (None, observer):
+    if camera is not None and chosen.cam_id not in (None, observer):
         raise ConfigError(
             f"The level '{chosen.name}' chooses another camera than camera={camera}.",
             "Give only one of them.",
         )
-    if chosen.cam_id is not None or observer is not None:
-        options["camera"] = observer if chosen.cam_id is None else chosen.cam_id
-    return make_simulator(found, scene, seed=seed, **options)
+    observer = observer if chosen.cam_id is None else chosen.cam_id
+    return make_simulator(found, scene, seed=seed, camera=observer, **options)
 
 
 def make_simulator(task: Task, scene: Scene | None = None, **options: Any) -> PixelEnv:

@@ -1,4 +1,4 @@
-"""The base of every simulator: a gymnasium environment whose observation is the picture of one camera."""
+"""The base of every simulator: a gymnasium environment whose observation is what cameras see."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from common.errors import NonFiniteError
 from common.seeding import derive_seed
+from common.views import side_by_side
 from envs.anchors import Anchor, locate_anchors
 from envs.renderer import Renderer, load_mujoco
 from envs.scene import NullScene, Scene
@@ -39,6 +40,10 @@ class PixelEnv(gymnasium.Env, abc.ABC):
     ``anchors`` have been assigned (``envs.anchors``), it holds ``anchors``: float32 (P, 2), (x, y) pixels,
     NaN for hidden ones.
 
+    Several cameras see the same moment: then ``pixels`` are (V, H, W, 3) in the order of the cameras, each
+    changed by the level as if it were alone. ``foreground`` is then (V, H, W), and ``anchors``, assigned as V
+    sequences of P, are (V, P, 2).
+
     ``reset(seed=...)`` seeds the physics; without a seed they follow from the environment's seed and the
     episode's index, which counts up by itself unless ``episode`` is assigned before the reset.
 
@@ -48,7 +53,7 @@ class PixelEnv(gymnasium.Env, abc.ABC):
         horizon: control steps after which an episode is cut off (truncated).
         scene: what the level changes; None for nothing.
         seed: the seed of the run.
-        camera: index of the observing camera.
+        camera: index of the observing camera, or indices of several.
         image_size: H and W.
         action_repeat: control steps per agent step.
         foreground: whether ``info`` holds the mask.
@@ -66,20 +71,24 @@ class PixelEnv(gymnasium.Env, abc.ABC):
         scene: Scene | None = None,
         *,
         seed: int = 0,
-        camera: int = 0,
+        camera: int | Sequence[int] = 0,
         image_size: int = 84,
         action_repeat: int = 2,
         foreground: bool = False,
         fast_render: bool = False,
     ) -> None:
-        pixels = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+        self._several = not isinstance(camera, int)
+        self._cameras = (camera,) if isinstance(camera, int) else tuple(camera)
+        views = (len(self._cameras),) if self._several else ()
+        pixels = gymnasium.spaces.Box(0, 255, (*views, image_size, image_size, 3), np.uint8)
         self.observation_space: gymnasium.spaces.Dict = gymnasium.spaces.Dict({"pixels": pixels})
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (action_size,), np.float32)
         self.name, self.action_repeat = name, action_repeat
         self._action_size, self._horizon, self._scene = action_size, horizon, scene or NullScene()
-        self._seed, self._camera, self._image_size = seed, camera, image_size
+        self._seed, self._image_size = seed, image_size
         self._with_foreground, self._fast_render = foreground, fast_render
-        self.anchors: Sequence[Anchor | None] = ()  # where given, `info["anchors"]` says where they are seen
+        # Where given, `info["anchors"]` says where they are seen.
+        self.anchors: Sequence[Anchor | None] | Sequence[Sequence[Anchor | None]] = ()
         self._renderer: Renderer | None = None
         self._height_field = np.zeros(0)
         self._episode, self._next_episode = -1, 0
@@ -149,10 +158,10 @@ class PixelEnv(gymnasium.Env, abc.ABC):
         return observation, reward, terminated, truncated, info
 
     def render(self) -> np.ndarray:
-        """Return the last observed frame: uint8 (H, W, 3)."""
+        """Return the last observed frame: uint8 (H, W, 3); of several cameras the views side by side."""
         if self._last_frame is None:
             raise gymnasium.error.ResetNeeded(f"{self.name}: call reset() before render()")
-        return self._last_frame
+        return side_by_side(self._last_frame) if self._several else self._last_frame
 
     def close(self) -> None:
         """Free the renderer; the environment cannot be used afterwards."""
@@ -194,29 +203,39 @@ class PixelEnv(gymnasium.Env, abc.ABC):
         """The renderer, made when it is first needed (an environment that only tells its spaces has none)."""
         if self._renderer is None:
             size = self._image_size
-            self._renderer = Renderer(self.model, size, size, self._camera, self._fast_render)
+            self._renderer = Renderer(self.model, size, size, self._cameras[0], self._fast_render)
             self._height_field = np.array(self.model.hfield_data)
         return self._renderer
 
     def observe(self) -> tuple[Observation, dict[str, Any]]:
         """Draw the present moment: the observation and info as ``step`` returns them."""
+        self._scene.begin_frame(self.data, len(self._actions), self._control_steps)
+        views = [self._see(number) for number in range(len(self._cameras))]
+        info = {name: np.stack([view[name] for view in views]) for name in views[0]}
+        if not self._several:
+            info = views[0]
+        self._last_frame = info.pop("pixels")
+        return {"pixels": self._last_frame}, info
+
+    def _see(self, view: int) -> dict[str, np.ndarray]:
+        """Return ``pixels`` of one camera and what ``info`` says of them."""
         segmentations: list[np.ndarray] = []
+        self.renderer.look_through(self._cameras[view])
 
         def segmentation() -> np.ndarray:
             if not segmentations:  # the level and the mask may both ask: one drawing serves them
                 segmentations.append(self.renderer.render_segmentation(self.data))
             return segmentations[0]
 
-        self._scene.begin_frame(self.data, len(self._actions), self._control_steps)
         frame = self.renderer.render(self.data)
-        self._last_frame = self._scene.compose(frame, segmentation, len(self._actions))
-        info: dict[str, Any] = {}
+        seen = {"pixels": self._scene.compose(frame, segmentation, len(self._actions))}
         if self._with_foreground:
             shown = segmentation()
-            info["foreground"] = foreground_mask(shown, self.foreground_geoms(), self.foreground_sites())
+            seen["foreground"] = foreground_mask(shown, self.foreground_geoms(), self.foreground_sites())
         if self.anchors:
-            info["anchors"] = locate_anchors(self.anchors, self.model, self.renderer.scene, segmentation())
-        return {"pixels": self._last_frame}, info
+            anchors: Any = self.anchors[view] if self._several else self.anchors
+            seen["anchors"] = locate_anchors(anchors, self.model, self.renderer.scene, segmentation())
+        return seen
 
     def _begin(self, episode: int, seed: int | None) -> None:
         self._episode, self._next_episode = episode, episode + 1

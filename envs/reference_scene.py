@@ -6,6 +6,7 @@ repository; these are our own renders). Nothing here is random, so anyone can dr
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from common.errors import unknown_choice
 from envs.make import make_simulator
 from envs.pixel_env import PixelEnv
 from envs.renderer import load_mujoco
-from envs.tasks import find_task
+from envs.tasks import find_cameras, find_task
 
 if TYPE_CHECKING:
     import mujoco
@@ -32,6 +33,7 @@ class Pose:
         parts: groups of body names, each of which gets a mask of its own with all that its bodies carry.
         given_points: (x, y) of each of ``points`` where they are fixed beforehand.
         image_size: side of the picture in pixels.
+        camera: name of the camera; None for the task's own.
     """
 
     task: str
@@ -40,6 +42,7 @@ class Pose:
     parts: tuple[tuple[str, ...], ...] = ()
     given_points: tuple[tuple[int, int], ...] = ()
     image_size: int = 84
+    camera: str | None = None
 
 
 POSES = {
@@ -101,6 +104,11 @@ POSES = {
         "adroit_relocate", {}, ("palm", "Object", "world"), parts=(("forearm", "Object"), ("world",))
     ),
 }
+# Further cameras that see a domain, from which it looks so different that each has a reference of its own.
+VIEWS = {
+    f"relocate_{camera}": dataclasses.replace(POSES["relocate"], camera=camera) for camera in ("cam1", "cam2")
+}
+_ALL = {**POSES, **VIEWS}
 
 
 @dataclass(frozen=True)
@@ -121,14 +129,14 @@ class ReferencePicture:
 
 
 def draw_reference(domain: str) -> ReferencePicture:
-    """Draw the reference picture of a domain.
+    """Draw the reference picture of a domain, or of one of ``VIEWS``.
 
     Raises:
         ConfigError: there is no pose for that domain.
     """
-    if domain not in POSES:
-        raise unknown_choice("domain", domain, POSES)
-    pose = POSES[domain]
+    if domain not in _ALL:
+        raise unknown_choice("domain", domain, _ALL)
+    pose = _ALL[domain]
     env = posing_env(domain)
     try:
         observation, info = env.observe()
@@ -144,9 +152,14 @@ def draw_reference(domain: str) -> ReferencePicture:
 
 
 def posing_env(domain: str) -> PixelEnv:
-    """Return an environment of a domain in the pose of its reference; to be closed by the caller."""
-    pose = POSES[domain]
-    env = make_simulator(find_task(pose.task), image_size=pose.image_size, foreground=True)
+    """Return an environment of a domain, or of one of ``VIEWS``, in the pose of its reference.
+
+    The caller closes it.
+    """
+    pose = _ALL[domain]
+    task = find_task(pose.task)
+    camera = find_cameras(task, pose.camera)
+    env = make_simulator(task, image_size=pose.image_size, foreground=True, camera=camera)
     env.reset(seed=0)
     take_pose(env, pose)
     return env
@@ -157,11 +170,11 @@ def part_masks(env: PixelEnv, domain: str, foreground: np.ndarray) -> np.ndarray
 
     Args:
         env: an environment of the domain.
-        domain: a key of ``POSES``.
+        domain: a key of ``POSES`` or ``VIEWS``.
         foreground: bool (H, W), the whole object.
     """
     bodies = _body_of_each_pixel(env)
-    groups = [_carried(env.model, group) for group in POSES[domain].parts]
+    groups = [_carried(env.model, group) for group in _ALL[domain].parts]
     masks = [np.isin(bodies, group) & foreground for group in groups]
     return np.array(masks, bool).reshape(-1, *foreground.shape)
 

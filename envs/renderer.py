@@ -56,7 +56,7 @@ def load_mujoco() -> ModuleType:
 
 
 class Renderer:
-    """Draws one camera of one MuJoCo model.
+    """Draws one MuJoCo model through one camera at a time.
 
     Args:
         model: the compiled model; it may be edited while the renderer lives.
@@ -91,11 +91,7 @@ class Renderer:
                 f"{largest[0]}x{largest[1]}.",
                 "Choose a smaller image_size.",
             )
-        if not -1 <= camera < model.ncam:
-            raise ConfigError(
-                f"Camera {camera} does not exist.",
-                f"The model has cameras 0 to {model.ncam - 1}; -1 is free.",
-            )
+        self.look_through(camera)
         if fast_render:
             model.vis.quality.shadowsize = FAST_SHADOW_SIZE  # read when the context is created, just below
         with explain_missing_opengl(self._mujoco.FatalError):
@@ -113,6 +109,19 @@ class Renderer:
         if self._renderer._gl_context is not None:
             self._renderer._gl_context.make_current()
         return self._renderer
+
+    def look_through(self, camera: int) -> None:
+        """Draw through another camera from now on.
+
+        Raises:
+            ConfigError: the model has no such camera.
+        """
+        if not -1 <= camera < self._model.ncam:
+            raise ConfigError(
+                f"Camera {camera} does not exist.",
+                f"The model has cameras 0 to {self._model.ncam - 1}; -1 is free.",
+            )
+        self.camera = camera
 
     def render(self, data: mujoco.MjData) -> np.ndarray:
         """Return the picture of ``data``: uint8 (H, W, 3) RGB in [0, 255]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.errors import ConfigError, nearest, unknown_choice
@@ -151,6 +152,32 @@ def find_task(name: str) -> Task:
     if name not in _TASKS:
         raise unknown_choice("task", name, _TASKS)
     return _TASKS[name]
+
+
+def find_cameras(task: Task, names: str | Sequence[str] | None) -> int | tuple[int, ...]:
+    """Return which cameras observe a task.
+
+    Args:
+        task: the task.
+        names: of a camera, or of several, in whose order the views come; None for the task's own camera.
+
+    Returns:
+        the index of one camera, or those of at least two.
+
+    Raises:
+        ConfigError: a name is unknown or comes twice, or there is none.
+    """
+    if names is None:
+        return task.camera
+    if isinstance(names, str):
+        return find_camera(task, names)
+    found = tuple(find_camera(task, str(name)) for name in names)
+    if not found or len(set(found)) < len(found):
+        fault = "names a camera twice" if found else "names no camera"
+        raise ConfigError(
+            f"camera={list(names)} {fault}.", f"Name each once; {task.name} has {', '.join(task.cameras)}."
+        )
+    return found[0] if len(found) == 1 else found
 
 
 def find_camera(task: Task, name: str) -> int:

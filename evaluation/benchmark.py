@@ -15,8 +15,7 @@ from common.masking import ObservationMasker
 from common.stopping import StopSignal
 from evaluation.console import EpisodeProgress, make_console, results_table, title
 from evaluation.evaluate import ActingAgent, EpisodeResult, StepView, evaluate, random_policy_returns
-from evaluation.mask_quality import frame_quality
-from evaluation.pictures import Scene, explain_frame, level_picture
+from evaluation.pictures import Scene, explain_frame, iou_note, level_picture
 from evaluation.results import EvaluationResult, make_result, save_result
 from evaluation.videos import VideoRecorder
 from evaluation.work import Benchmark, LevelWork
@@ -197,9 +196,7 @@ class _Watcher:
         view = self._view
         if view is None:
             return []
-        note = ""
-        if view.foreground is not None:
-            note = f"IoU {frame_quality(view.mask, view.foreground)[0]:.2f}"
+        note = iou_note(view.mask, view.foreground)
         explanation = explain_frame(masker, view.raw)
         return [Scene(self._work.level, view.raw, view.mask, view.masked, explanation, note)]
 

@@ -42,7 +42,7 @@ class ActingAgent(Protocol):
     """What evaluation needs of an agent."""
 
     def act(self, obs: Any, step: int, eval_mode: bool, state: Any = None) -> np.ndarray:
-        """Return float32 (N, A) actions for uint8 (N, 3 * k, H, W) observations.
+        """Return float32 (N, A) actions for uint8 (N, 3 * V * k, H, W) observations.
 
         Args:
             obs: the observations.
@@ -55,15 +55,15 @@ class ActingAgent(Protocol):
 
 @dataclass(frozen=True)
 class StepView:
-    """One frame of one episode, for pictures and videos.
+    """One frame of one episode, for pictures and videos; of V cameras V pictures, axis V first.
 
     Attributes:
         episode: episode index.
         step: agent step the frame belongs to; 0 is the frame after the reset.
-        raw: uint8 (H, W, 3) RGB, what the simulator showed.
-        masked: uint8 (H, W, 3) RGB, what the agent sees.
-        mask: bool (H, W).
-        foreground: bool (H, W), the simulator's own mask; None where unknown.
+        raw: uint8 ([V,] H, W, 3) RGB, what the simulator showed.
+        masked: uint8 ([V,] H, W, 3) RGB, what the agent sees.
+        mask: bool ([V,] H, W).
+        foreground: bool ([V,] H, W), the simulator's own mask; None where unknown.
     """
 
     episode: int
@@ -85,8 +85,8 @@ class EpisodeResult:
         length: agent steps.
         terminated: ended by the task itself, not by the time limit.
         success: the task's own success flag was set at least once; None where the task has none.
-        mask_iou, mask_recall, mask_precision: means over the frames against the simulator's foreground,
-            in [0, 1]; None where it is unknown.
+        mask_iou, mask_recall, mask_precision: means over the frames (of several cameras: over all views of
+            all frames) against the simulator's foreground, in [0, 1]; None where it is unknown.
         empty_share: share of the frames in which the masker found nothing, in [0, 1].
         point_error: mean distance in pixels of the masker's positive points from the body points that the
             reference's points lie on; None where unknown.
@@ -271,7 +271,7 @@ class _Run:
             self.success = bool(self.success) or bool(info["success"])
 
     def stacked(self, frame: np.ndarray, number: int) -> np.ndarray:
-        """Put uint8 (H, W, 3) on the stack and return it, uint8 (3 * number, H, W)."""
+        """Put uint8 ([V,] H, W, 3) on the stack and return it, uint8 (3 * V * number, H, W)."""
         if self._stack is None:
             self._stack = FrameStack(number, 1, frame.shape)
             return self._stack.reset(frame[None])[0]
@@ -312,7 +312,7 @@ class _Viewer:
         self._on_frame = on_frame
 
     def look(self, runs: Sequence[_Run], answers: Sequence[Answer]) -> np.ndarray:
-        """Return the masked frames of some runs, uint8 (k, H, W, 3)."""
+        """Return the masked frames of some runs, uint8 (k, [V,] H, W, 3)."""
         frames = np.stack([answer[1]["pixels"] for answer in answers])
         if self._masking is None:
             return frames
@@ -322,7 +322,7 @@ class _Viewer:
         points = found.get("mask_points")
         for i, run in enumerate(runs):
             mask, foreground = found["mask"][i], exact[i]
-            run.quality.add(mask, foreground, bool(found["mask_empty"][i]))
+            run.quality.add_views(mask, foreground, found["mask_empty"][i])
             run.point_error.add(None if points is None else points[i], answers[i][-1].get("anchors"))
             if self._on_frame is not None:
                 view = StepView(run.episode, run.length, frames[i], masked[i], mask, foreground)

@@ -43,13 +43,13 @@ def point_distances(points: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     """Return the distance of each point from its anchor.
 
     Args:
-        points: float (P, 2), (x, y) pixels, the masker's.
-        anchors: float (P, 2), (x, y) pixels, where the body points are seen; NaN for hidden ones.
+        points: float ([V,] P, 2), (x, y) pixels, the masker's, in each of V views; NaN where there is none.
+        anchors: float ([V,] P, 2), (x, y) pixels, where the body points are seen; NaN for hidden ones.
 
     Returns:
-        float64 (P,), pixels; NaN for hidden ones.
+        float64 ([V,] P), pixels; NaN for hidden ones.
     """
     points, anchors = np.asarray(points, np.float64), np.asarray(anchors, np.float64)
-    if points.shape != anchors.shape or points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(f"expected points and anchors (P, 2), got {points.shape} and {anchors.shape}")
-    return np.sqrt(((points - anchors) ** 2).sum(1))
+    if points.shape != anchors.shape or points.ndim not in (2, 3) or points.shape[-1] != 2:
+        raise ValueError(f"expected points and anchors ([V,] P, 2), got {points.shape} and {anchors.shape}")
+    return np.sqrt(((points - anchors) ** 2).sum(-1))

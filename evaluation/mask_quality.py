@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass
 class MaskQuality:
-    """Running means over the frames of an episode.
+    """Running means over the frames of an episode; the views of several cameras are frames of their own.
 
     Attributes:
         frames: frames seen.
@@ -46,6 +46,19 @@ class MaskQuality:
         self.recall += recall
         self.precision += precision
 
+    def add_views(self, mask: np.ndarray, foreground: np.ndarray | None, empty: np.ndarray) -> None:
+        """Count one frame, or V views of a moment.
+
+        Args:
+            mask: bool (H, W) or (V, H, W).
+            foreground: the same, or None.
+            empty: bool () or (V,).
+        """
+        masks, views = mask.reshape(-1, *mask.shape[-2:]), np.ravel(empty)
+        exact = [None] * len(masks) if foreground is None else foreground.reshape(masks.shape)
+        for one, truth, nothing in zip(masks, exact, views, strict=True):
+            self.add(one, truth, bool(nothing))
+
     def mean(self, what: str) -> float | None:
         """Return the mean of ``iou``, ``recall`` or ``precision``; None when no frame could be compared."""
         return float(getattr(self, what)) / self.compared if self.compared else None
@@ -54,6 +67,15 @@ class MaskQuality:
     def empty_share(self) -> float:
         """Share of the frames in which the masker found nothing, in [0, 1]."""
         return self.empty / self.frames if self.frames else 0.0
+
+
+def view_quality(mask: np.ndarray, foreground: np.ndarray) -> tuple[float, float, float]:
+    """Return the means of ``frame_quality`` over V views, bool (V, H, W) twice, or those of one, (H, W)."""
+    if mask.ndim == 2:
+        return frame_quality(mask, foreground)
+    each = np.array([frame_quality(*pair) for pair in zip(mask, foreground, strict=True)])
+    iou, recall, precision = each.mean(axis=0).tolist()
+    return iou, recall, precision
 
 
 def frame_quality(mask: np.ndarray, foreground: np.ndarray) -> tuple[float, float, float]:

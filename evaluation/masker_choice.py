@@ -9,7 +9,7 @@ from typing import Any
 
 from common.errors import ConfigError
 from common.masking import MaskerInfo
-from evaluation.run_directory import RunDirectory
+from evaluation.run_directory import RunDirectory, has_reference
 
 logger = logging.getLogger(__name__)
 
@@ -39,14 +39,14 @@ class MaskerChoice:
         variant: network set.
         load: use the fitted masker saved with the run.
         settings: arguments of ``samg.build_masker`` besides the variant and the device.
-        reference: arguments of ``samg.Reference.load`` for a masker to be fitted; None where none is needed.
+        reference: what ``samg.load_reference`` reads for a masker to be fitted; None where none is needed.
         explicit: the user named another masker or reference, which is consent to a mismatch.
     """
 
     variant: str
     load: bool
     settings: dict[str, Any]
-    reference: dict[str, Any] | None
+    reference: dict[str, Any] | list[dict[str, Any]] | None
     explicit: bool
 
 
@@ -120,7 +120,7 @@ def choose_masker(
     return MaskerChoice(variant, load, run.masker_settings(variant), reference, explicit)
 
 
-def _reference(run: RunDirectory, flags: ReferenceFlags) -> dict[str, Any]:
+def _reference(run: RunDirectory, flags: ReferenceFlags) -> dict[str, Any] | list[dict[str, Any]]:
     reference = run.reference()
     if (flags.original_image is None) != (flags.masked_image is None):
         given, missing = ("original", "masked") if flags.masked_image is None else ("masked", "original")
@@ -135,8 +135,13 @@ def _reference(run: RunDirectory, flags: ReferenceFlags) -> dict[str, Any]:
         }
     for name in ("extra_points_list", "extra_masked_images_list"):
         if getattr(flags, name) is not None:
+            if not isinstance(reference, dict):
+                raise ConfigError(
+                    f"--{name} was given alone, but the run has a reference for every camera.",
+                    "Add --original_image and --masked_image, which then serve all cameras.",
+                )
             reference[name] = list(getattr(flags, name))
-    if not (reference["original_image"] and reference["masked_image"]):
+    if not has_reference(reference):
         raise ConfigError(
             f"{run.task} has no reference image to fit a masker with.",
             "Give --original_image and --masked_image (annotate.py makes them).",

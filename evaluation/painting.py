@@ -35,7 +35,7 @@ class Prompts:
     Attributes:
         points: float (P, 2), (x, y) pixels.
         labels: int (P,), 1 keep, 0 drop; others are not drawn.
-        box: float (4,), x0 y0 x1 y1, or None.
+        box: float (4,), x0 y0 x1 y1, or None; or several, (B, 4).
     """
 
     points: np.ndarray
@@ -55,6 +55,7 @@ class Panel:
         note: short text under the panel.
         mask: bool (H, W): the image is darkened outside and outlined in blue.
         truth: bool (H, W): outlined in white.
+        views: how many pictures lie side by side in ``image``; each is drawn as large as one alone.
     """
 
     image: np.ndarray
@@ -63,12 +64,13 @@ class Panel:
     note: str = ""
     mask: np.ndarray | None = None
     truth: np.ndarray | None = None
+    views: int = 1
 
 
 def paint(panel: Panel, side: int = PANEL) -> Image.Image:
     """Draw one panel, RGB: each pixel as a square, as large as fits ``side``; a larger panel is shrunk."""
     pixels = _colours(panel)
-    longest = max(pixels.shape[:2])
+    longest = max(pixels.shape[0], -(-pixels.shape[1] // panel.views))
     scale = side // longest if longest <= side else side / longest
     if panel.mask is not None:
         dark = (pixels.mean(2, keepdims=True) * _DARK).astype(np.uint8)
@@ -120,9 +122,9 @@ def _outline(region: np.ndarray, width: int = 2) -> np.ndarray:
 def _draw_prompts(image: Image.Image, prompts: Prompts, scale: float) -> None:
     if prompts.box is not None:
         # Pixel x covers [x, x + 1) here; both ends of a box are inside.
-        x0, y0, x1, y1 = (float(value) for value in prompts.box)
-        corners = (x0 * scale, y0 * scale, (x1 + 1) * scale - 1, (y1 + 1) * scale - 1)
-        ImageDraw.Draw(image).rectangle(corners, outline=BOX, width=2)
+        for x0, y0, x1, y1 in np.reshape(prompts.box, (-1, 4)).tolist():
+            corners = (x0 * scale, y0 * scale, (x1 + 1) * scale - 1, (y1 + 1) * scale - 1)
+            ImageDraw.Draw(image).rectangle(corners, outline=BOX, width=2)
     kinds = marker_kinds(prompts.labels)
     # The first point, the best match of the target, is drawn last: on top.
     for point, kind in reversed(list(zip(prompts.points, kinds, strict=True))):

@@ -164,18 +164,26 @@ def _damaged(path: Path, problem: str) -> InputError:
 
 
 def _pack(view: StepView) -> dict[str, Any]:
-    """Return a frame as JSON values; its pictures as PNG in base64."""
+    """Return a frame as JSON values; its pictures as PNG in base64, several views in one column."""
     packed: dict[str, Any] = {"episode": view.episode, "step": view.step}
+    several = view.mask.ndim == 3
+    if several:
+        packed["views"] = len(view.mask)
     for name in ("raw", "masked", "mask", "foreground"):
         array = getattr(view, name)
-        packed[name] = None if array is None else _to_text(array)
+        packed[name] = None if array is None else _to_text(np.concatenate(array) if several else array)
     return packed
 
 
 def _unpack(packed: dict[str, Any]) -> StepView:
-    raw, masked, mask = (_to_array(packed[name]) for name in ("raw", "masked", "mask"))
-    foreground = None if packed["foreground"] is None else _to_array(packed["foreground"]) > 0
+    raw, masked, mask = (_to_views(packed, name) for name in ("raw", "masked", "mask"))
+    foreground = None if packed["foreground"] is None else _to_views(packed, "foreground") > 0
     return StepView(int(packed["episode"]), int(packed["step"]), raw, masked, mask > 0, foreground)
+
+
+def _to_views(packed: dict[str, Any], name: str) -> np.ndarray:
+    array = _to_array(packed[name])
+    return np.stack(np.split(array, int(packed["views"]))) if "views" in packed else array
 
 
 def _to_text(array: np.ndarray) -> str:

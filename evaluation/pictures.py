@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from common.files import write_bytes
-from evaluation.mask_quality import frame_quality
+from common.views import side_by_side
+from evaluation.mask_quality import view_quality
 from evaluation.painting import (
     GREY,
     LEGEND_LINE,
@@ -45,7 +46,8 @@ class Step:
 
     Attributes:
         mask: bool (H, W).
-        box: float (4,), x0 y0 x1 y1, the box it was prompted with; None in the first pass.
+        box: float (4,), x0 y0 x1 y1, the box it was prompted with, of V cameras (V, 4); None in the first
+            pass.
     """
 
     mask: np.ndarray
@@ -55,6 +57,8 @@ class Step:
 @dataclass(frozen=True)
 class Explanation:
     """What a masker says about one frame; empty for maskers without prompts.
+
+    The views of V cameras lie side by side, and x counts from the left edge of the first: W means V * W here.
 
     Attributes:
         prompts: point and box prompts, or None.
@@ -73,12 +77,12 @@ class Scene:
 
     Attributes:
         title: such as ``video_hard``.
-        raw: uint8 (H, W, 3).
-        mask: bool or float (H, W).
-        masked: uint8 (H, W, 3).
+        raw: uint8 ([V,] H, W, 3).
+        mask: bool or float ([V,] H, W).
+        masked: uint8 ([V,] H, W, 3).
         explanation: prompts, similarity map and passes of the masker.
         note: text under the mask, such as its IoU.
-        foreground: bool (H, W), the simulator's own mask; None where unknown.
+        foreground: bool ([V,] H, W), the simulator's own mask; None where unknown.
     """
 
     title: str
@@ -94,27 +98,56 @@ class Scene:
         """Whether the mask has values between 0 and 1."""
         return self.mask.dtype != np.bool_
 
+    @property
+    def views(self) -> int:
+        """V, 1 for a single camera."""
+        return 1 if self.raw.ndim == 3 else len(self.raw)
+
+    def in_a_row(self) -> Scene:
+        """Return the scene with the views of several cameras side by side, as pictures show them."""
+        if self.raw.ndim == 3:
+            return self
+        truth = None if self.foreground is None else side_by_side(self.foreground)
+        raw, mask, masked = (side_by_side(views) for views in (self.raw, self.mask, self.masked))
+        return replace(self, raw=raw, mask=mask, masked=masked, foreground=truth)
+
 
 def explain_frame(masker: Any, frame: np.ndarray) -> Explanation:
-    """Ask ``masker.explain`` about one frame, uint8 (H, W, 3); empty where a masker has no such method."""
+    """Ask ``masker.explain`` about a frame, uint8 ([V,] H, W, 3); empty where a masker has no such method."""
     explain = getattr(masker, "explain", None)
     if explain is None:
         return Explanation()
     import torch
 
-    answer = explain(torch.from_numpy(np.ascontiguousarray(frame))[None])
-    prompts = Prompts(answer.points[0].cpu().numpy(), answer.labels[0].cpu().numpy(), _first(answer.boxes))
-    passes = tuple(Step(_first(one.masks), _first(one.boxes)) for one in getattr(answer, "passes", ()))
-    return Explanation(prompts, answer.similarity[0].float().cpu().numpy(), passes)
+    batch = np.ascontiguousarray(frame if frame.ndim == 4 else frame[None])
+    answer, width = explain(torch.from_numpy(batch)), frame.shape[-2]
+    points = np.concatenate(list(_moved(answer.points, width)))
+    prompts = Prompts(points, answer.labels.flatten().cpu().numpy(), _boxes(answer.boxes, width))
+    passes = tuple(
+        Step(side_by_side(one.masks.cpu().numpy()), _boxes(one.boxes, width))
+        for one in getattr(answer, "passes", ())
+    )
+    return Explanation(prompts, side_by_side(answer.similarity.float().cpu().numpy()), passes)
 
 
-def _first(batch: Any) -> Any:
-    return None if batch is None else batch[0].cpu().numpy()
+def _moved(places: Any, width: int) -> np.ndarray:
+    """Return points (V, P, 2) or boxes (V, 2, 2) of V views as they lie when the views are side by side."""
+    moved = places.cpu().numpy().copy()
+    moved[..., 0] += width * np.arange(len(moved))[:, None]
+    return moved
+
+
+def _boxes(boxes: Any, width: int) -> np.ndarray | None:
+    """Return float (4,) for a batch of one box, (V, 4) for V."""
+    if boxes is None:
+        return None
+    moved = _moved(boxes.unflatten(1, (2, 2)), width).reshape(-1, 4)
+    return moved[0] if len(moved) == 1 else moved
 
 
 def iou_note(mask: np.ndarray, foreground: np.ndarray | None) -> str:
-    """Return such as ``IoU 0.93``; empty where the simulator's mask is unknown."""
-    return "" if foreground is None else f"IoU {frame_quality(mask, foreground)[0]:.2f}"
+    """Return such as ``IoU 0.93``, of V views the mean; empty where the simulator's mask is unknown."""
+    return "" if foreground is None else f"IoU {view_quality(mask, foreground)[0]:.2f}"
 
 
 def level_picture(path: Path, scenes: Sequence[Scene], title: str = "") -> None:
@@ -122,12 +155,12 @@ def level_picture(path: Path, scenes: Sequence[Scene], title: str = "") -> None:
     columns = ["observation", "prompts", "mask", "the agent sees"]
     rows = [
         [
-            Panel(scene.raw),
-            Panel(scene.raw, prompts=scene.explanation.prompts),
-            Panel(scene.mask, note=scene.note),
-            Panel(scene.masked),
+            Panel(row.raw, views=scene.views),
+            Panel(row.raw, prompts=scene.explanation.prompts, views=scene.views),
+            Panel(row.mask, note=scene.note, views=scene.views),
+            Panel(row.masked, views=scene.views),
         ]
-        for scene in scenes
+        for scene, row in ((scene, scene.in_a_row()) for scene in scenes)
     ]
     if all(scene.explanation.prompts is None for scene in scenes):
         columns.pop(1)
@@ -147,7 +180,19 @@ def strip_picture(path: Path, scenes: Sequence[Scene], title: str = "", subtitle
 
 def scene_panels(scene: Scene) -> dict[str, Panel]:
     """Return the panels of one scene by name, the same names for every scene of one masker."""
+    panels, views = _row_panels(scene.in_a_row(), scene.views), scene.views
+    return panels if views == 1 else {name: replace(panel, views=views) for name, panel in panels.items()}
+
+
+def _row_panels(scene: Scene, views: int) -> dict[str, Panel]:
+    """Return the panels of a scene whose ``views`` are side by side already."""
     known, truth = scene.explanation, scene.foreground
+
+    def note_of(mask: np.ndarray) -> str:
+        if truth is None or views == 1:
+            return iou_note(mask, truth)
+        return iou_note(*(np.stack(np.split(row, views, axis=1)) for row in (mask, truth)))
+
     panels = {"observation": Panel(scene.raw)}
     if known.similarity is not None:
         low, high = known.similarity.min(), known.similarity.max()
@@ -158,13 +203,13 @@ def scene_panels(scene: Scene) -> dict[str, Panel]:
     several = len(known.passes) > 1
     for number, one in enumerate(known.passes, start=1):
         box = None if one.box is None else Prompts(np.zeros((0, 2)), np.zeros(0), one.box)
-        note = iou_note(one.mask, truth)
+        note = note_of(one.mask)
         name = f"pass {number}" if several else "mask"
         panels[name] = Panel(scene.raw, prompts=box, mask=one.mask, truth=truth, note=note)
     if scene.soft:
         panels["soft mask"] = Panel(scene.mask)
     elif not known.passes:
-        panels["mask"] = Panel(scene.raw, mask=scene.mask, truth=truth, note=iou_note(scene.mask, truth))
+        panels["mask"] = Panel(scene.raw, mask=scene.mask, truth=truth, note=note_of(scene.mask))
     if truth is not None:
         panels["simulator's mask"] = Panel(truth)
     return {**panels, "the agent sees": Panel(scene.masked)}
@@ -177,8 +222,8 @@ def scene_frame(scene: Scene, title: str = "", columns: int = 4) -> np.ndarray:
         uint8 (H, W, 3) with even sides, the same for every scene of one masker.
     """
     panels = scene_panels(scene)
-    columns = min(columns, len(panels))
-    step, tall = PANEL + MARGIN, PANEL + MARGIN + 44
+    columns, wide = min(columns, len(panels)), PANEL * scene.views
+    step, tall = wide + MARGIN, PANEL + MARGIN + 44
     lines = -(-len(panels) // columns)
     top, width = 34, columns * step + MARGIN
     legend = legend_lines(_legend([scene], outlines=True), width - MARGIN)
@@ -188,8 +233,8 @@ def scene_frame(scene: Scene, title: str = "", columns: int = 4) -> np.ndarray:
     sheet.text(sheet.image.width - MARGIN, top / 2, scene.title, 15, "rm")
     for index, (name, panel) in enumerate(panels.items()):
         x, y = MARGIN + index % columns * step, top + index // columns * tall
-        sheet.text(x + PANEL / 2, y + 18, name, 14, "ms")
-        _place(sheet, panel, x, y + 24)
+        sheet.text(x + wide / 2, y + 18, name, 14, "ms")
+        _place(sheet, panel, x, y + 24, wide)
     sheet.legend(MARGIN, top + lines * tall, legend)
     return np.asarray(sheet.image)
 
@@ -232,30 +277,31 @@ def draw_grid(
     """
     names, heads = ([text.replace("_", " ") for text in texts] for texts in (row_titles, column_titles))
     left = MARGIN + max((text_width(name) + 12 for name in names if name), default=0)
+    wide = PANEL * max((panel.views for row in rows for panel in row), default=1)
     steps = [PANEL + MARGIN + 20 * any(panel.note for panel in row) for row in rows]
     top = MARGIN + (TITLE + 10) * bool(title) + 22 * bool(subtitle) + 26 * any(heads)
     texts = text_width(title, TITLE, bold=True), text_width(subtitle, 14)
-    width = max(left + len(heads) * (PANEL + MARGIN), *(text + 2 * MARGIN for text in texts))
+    width = max(left + len(heads) * (wide + MARGIN), *(text + 2 * MARGIN for text in texts))
     explained = legend_lines(legend, width - MARGIN)
     sheet = Sheet(width, top + sum(steps) + LEGEND_LINE * len(explained) + MARGIN * bool(legend))
     sheet.text(MARGIN, MARGIN, title, TITLE, bold=True)
     sheet.text(MARGIN, MARGIN + TITLE + 10, subtitle, 14, colour=GREY)
     for c, head in enumerate(heads):
-        sheet.text(left + c * (PANEL + MARGIN) + PANEL / 2, top - 8, head, 15, "ms")
+        sheet.text(left + c * (wide + MARGIN) + wide / 2, top - 8, head, 15, "ms")
     for r, row in enumerate(rows):
         y = top + sum(steps[:r])
         sheet.text(left - 12, y + PANEL / 2, names[r], 15, "rm")
         for c, panel in enumerate(row):
-            _place(sheet, panel, left + c * (PANEL + MARGIN), y)
+            _place(sheet, panel, left + c * (wide + MARGIN), y, wide)
     sheet.legend(MARGIN, top + sum(steps), explained)
     buffer = io.BytesIO()
     sheet.image.save(buffer, format="PNG")
     write_bytes(path, buffer.getvalue())
 
 
-def _place(sheet: Sheet, panel: Panel, x: int, y: int) -> None:
-    """Put a panel and its note into the square cell whose upper left corner is (x, y)."""
+def _place(sheet: Sheet, panel: Panel, x: int, y: int, wide: int) -> None:
+    """Put a panel and its note into the cell, ``wide`` pixels wide, whose upper left corner is (x, y)."""
     painted = paint(panel)
-    sheet.paste(painted, x + (PANEL - painted.width) // 2, y + (PANEL - painted.height) // 2)
+    sheet.paste(painted, x + (wide - painted.width) // 2, y + (PANEL - painted.height) // 2)
     if panel.note:
-        sheet.text(x + PANEL / 2, y + PANEL + 15, panel.note, 13, "ms", colour=GREY)
+        sheet.text(x + wide / 2, y + PANEL + 15, panel.note, 13, "ms", colour=GREY)

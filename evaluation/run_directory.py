@@ -151,10 +151,14 @@ class RunDirectory:
         named = {key: str(record.get(key)) for key in ("name", "variant", "fingerprint")}
         return {**named, "numerics": record.get("numerics", {})}
 
-    def reference(self) -> dict[str, Any]:
-        """Return the run's reference as arguments of ``samg.Reference.load``."""
-        values = {key: OmegaConf.select(self.config, key) for key in REFERENCE_KEYS}
-        return {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in values.items()}
+    @property
+    def camera(self) -> str | list[str] | None:
+        """What observes, as ``envs.make_env`` takes it; None for the task's own camera."""
+        return chosen_cameras(self.config)
+
+    def reference(self) -> dict[str, Any] | list[dict[str, Any]]:
+        """Return the run's reference as ``samg.load_reference`` takes it; see ``chosen_reference``."""
+        return chosen_reference(self.config)
 
     def background(self) -> Background:
         """Return what the run was trained under; absent keys have the defaults of ``cfgs/config.yaml``.
@@ -204,6 +208,39 @@ class RunDirectory:
         if "protocol" in chosen:
             chosen = {"key": None, "colors": None, **chosen}
         return dataclasses.replace(self.background(), **chosen)
+
+
+def chosen_cameras(config: Any) -> str | list[str] | None:
+    """Return a configuration's ``camera``: a name, names, or None; runs older than the key have none."""
+    return _plain(OmegaConf.select(config, "camera"))
+
+
+def chosen_reference(config: Any) -> dict[str, Any] | list[dict[str, Any]]:
+    """Return a configuration's reference as ``samg.load_reference`` takes it.
+
+    A camera has the one of its name in ``camera_references``; where there is none, that of the top level.
+    Cameras that all have the same share it, and with it one masker.
+
+    Returns:
+        arguments of ``samg.Reference.load``, or such arguments for every camera; without paths where there is
+        no reference.
+    """
+    common = {key: _plain(OmegaConf.select(config, key)) for key in REFERENCE_KEYS}
+    cameras, own = chosen_cameras(config), _plain(OmegaConf.select(config, "camera_references")) or {}
+    names = cameras if isinstance(cameras, list) else [cameras or ""]
+    nothing: dict[str, Any] = {key: None if key.endswith("image") else [] for key in REFERENCE_KEYS}
+    references = [{**nothing, **own[name]} if name in own else common for name in names]
+    return references[0] if all(one == references[0] for one in references) else references
+
+
+def has_reference(values: dict[str, Any] | list[dict[str, Any]]) -> bool:
+    """Return whether what ``chosen_reference`` returned names an image and a mask for every camera."""
+    each = [values] if isinstance(values, dict) else values
+    return all(one["original_image"] and one["masked_image"] for one in each)
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def canonical_task(name: str) -> str:

@@ -13,11 +13,11 @@ import torch
 from common.masking import ObservationMasker, apply_mask
 from common.seeding import counter_rng
 from evaluation.evaluate import ActingAgent
-from evaluation.mask_quality import frame_quality
+from evaluation.mask_quality import view_quality
 from evaluation.pictures import Scene, explain_frame, iou_note
 from wrappers import FrameStack
 
-# Masked frame, uint8 (H, W, 3), and proprioception, float32 (S,) or None, to action (A,).
+# Masked frame, uint8 ([V,] H, W, 3), and proprioception, float32 (S,) or None, to action (A,).
 Policy = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 
@@ -87,11 +87,13 @@ def footage_scenes(frames: Iterable[tuple[str, np.ndarray]], masker: Observation
 def masked_scene(
     title: str, masker: ObservationMasker, frame: np.ndarray, foreground: np.ndarray | None
 ) -> Scene:
-    """Return everything about one frame, uint8 (H, W, 3), with its foreground, bool (H, W), where known."""
-    batch = torch.from_numpy(frame.copy())[None]
-    exact = None if foreground is None else torch.from_numpy(foreground)[None]
+    """Return everything about a frame, uint8 ([V,] H, W, 3), its foreground, bool ([V,] H, W), if known."""
+    several = frame.ndim == 4  # whose views are a batch already
+    batch = torch.from_numpy(frame.copy() if several else frame[None].copy())
+    exact = None if foreground is None else torch.from_numpy(foreground if several else foreground[None])
     found = masker.mask(batch, foreground=exact)
-    masked, mask = apply_mask(batch, found)[0].numpy(), found[0].numpy()
+    masked, mask = apply_mask(batch, found).numpy(), found.numpy()
+    masked, mask = (masked, mask) if several else (masked[0], mask[0])
     note = iou_note(mask >= 0.5, foreground)
     return Scene(title, frame, mask, masked, explain_frame(masker, frame), note, foreground)
 
@@ -99,7 +101,8 @@ def masked_scene(
 def scene_record(scene: Scene) -> dict[str, Any]:
     """Return what can be said of a scene in numbers, as JSON values.
 
-    Areas are shares of the frame in [0, 1]; points and boxes are (x, y) pixels of the frame.
+    Areas are shares of the frame in [0, 1]; points and boxes are (x, y) pixels of the frame. Of several
+    cameras, areas and qualities are means over the views, and x counts along the views side by side.
     """
     known, truth = scene.explanation, scene.foreground
     mask = scene.mask >= 0.5
@@ -118,7 +121,7 @@ def scene_record(scene: Scene) -> dict[str, Any]:
             {
                 "mask_area": float(one.mask.mean()),
                 "box": None if one.box is None else one.box.tolist(),
-                **_quality(one.mask, truth),
+                **_quality(_split(one.mask, scene), truth),
             }
             for one in known.passes
         ]
@@ -128,4 +131,9 @@ def scene_record(scene: Scene) -> dict[str, Any]:
 def _quality(mask: np.ndarray, truth: np.ndarray | None) -> dict[str, float]:
     if truth is None:
         return {}
-    return dict(zip(("iou", "recall", "precision"), frame_quality(mask, truth), strict=True))
+    return dict(zip(("iou", "recall", "precision"), view_quality(mask, truth), strict=True))
+
+
+def _split(row: np.ndarray, scene: Scene) -> np.ndarray:
+    """Return what lies side by side as views again, where a scene has several."""
+    return row if scene.raw.ndim == 3 else np.stack(np.split(row, scene.views, axis=1))

@@ -22,14 +22,23 @@ from evaluation.cli import PROTOCOLS, SOURCES, Parser, whole_number
 from evaluation.footage import Footage
 from evaluation.masker_choice import WITHOUT_REFERENCE, ReferenceFlags
 from evaluation.pictures import Scene, scene_frame, strip_picture
-from evaluation.run_directory import REFERENCE_KEYS, Background, RunDirectory
+from evaluation.run_directory import Background, RunDirectory, chosen_reference, has_reference
 from evaluation.scenes import scene_record
 from evaluation.videos import FRAMES_PER_SECOND, VideoFile
 
 FRAMES, EVERY = 6, 20
 IMAGES = 12  # at most in one strip
 FOOTAGE = ("images", "video_file")
-_NOT_WITH_FOOTAGE = ("task_name", "level", "background_source", "data_dir", "protocol", "key", "model_dir")
+_NOT_WITH_FOOTAGE = (
+    "task_name",
+    "camera",
+    "level",
+    "background_source",
+    "data_dir",
+    "protocol",
+    "key",
+    "model_dir",
+)
 
 
 def parse_flags(argv: Sequence[str], manual: str, maskers: Sequence[str], levels: Sequence[str]) -> Any:
@@ -61,6 +70,8 @@ def parse_flags(argv: Sequence[str], manual: str, maskers: Sequence[str], levels
             "Points and parts of a reference were given without the reference.",
             "Add --original_image and --masked_image, to whose pixels they belong.",
         )
+    if flags.model_dir and flags.camera:
+        raise ConfigError("The agent of --model_dir has cameras of its own.", "Leave --camera out.")
     if flags.model_dir and flags.masker_options:
         raise ConfigError(
             "--masker_options change the masker that the agent of --model_dir was trained with.",
@@ -98,6 +109,9 @@ def _parser(manual: str, maskers: Sequence[str], levels: Sequence[str]) -> Parse
     what.add_argument("--data_dir", metavar="DIR", help="benchmark data (default: SAMG_DATA, then the cache)")
     what.add_argument("--protocol", metavar="|".join(PROTOCOLS))
     what.add_argument("--key", metavar="green|black|segmentation", help="how video pixels are chosen")
+    what.add_argument(
+        "--camera", nargs="+", metavar="NAME", help="adroit: one or several; default the task's"
+    )
     what.add_argument("--model_dir", metavar="RUN", help="let the agent of a run act, with its masker")
     what.add_argument("--images", metavar="DIR", help="a folder of pictures instead of a simulator")
     what.add_argument("--video_file", metavar="FILE", help="a video instead of a simulator")
@@ -168,9 +182,12 @@ def reference_flags(flags: Any) -> ReferenceFlags:
 
 
 def task_config(flags: Any, task: str) -> list[str]:
-    """Return the override that brings a task's reference; none where no reference, or another, is wanted."""
+    """Return the overrides that bring a task's reference and cameras; none where it has no file of them."""
+    name = task.removeprefix("adroit_")
     own = flags.original_image is None and flags.masker not in WITHOUT_REFERENCE
-    return [f"task={task}"] if own else []
+    known = (PROJECT_ROOT / "cfgs" / "task" / f"{name}.yaml").is_file()
+    cameras = [f"camera=[{','.join(flags.camera)}]"] if flags.camera else []
+    return [*([f"task={name}"] if own or known else []), *cameras]
 
 
 def masker_settings(flags: Any, config: Any) -> dict[str, Any]:
@@ -179,8 +196,8 @@ def masker_settings(flags: Any, config: Any) -> dict[str, Any]:
     return {**config.masker, **options}
 
 
-def masker_reference(flags: Any, config: Any) -> dict[str, Any] | None:
-    """Return the arguments of ``samg.Reference.load``: the flags' reference, else the configured task's.
+def masker_reference(flags: Any, config: Any) -> dict[str, Any] | list[dict[str, Any]] | None:
+    """Return what ``samg.load_reference`` reads: the flags' reference, else the configured task's.
 
     Returns:
         None where the masker needs no reference.
@@ -193,12 +210,13 @@ def masker_reference(flags: Any, config: Any) -> dict[str, Any] | None:
     if flags.original_image is not None:
         named = vars(reference_flags(flags))
         return {name: () if value is None else value for name, value in named.items()}
-    if not config.original_image:
+    chosen = chosen_reference(config)
+    if not has_reference(chosen):
         raise ConfigError(
             f"{config.task_name} has no reference image.",
             "Give --original_image and --masked_image (annotate.py makes them), or --masker groundtruth.",
         )
-    return {name: config[name] for name in REFERENCE_KEYS}
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -243,6 +261,7 @@ class Showing:
         level = str(rules["level"])
         drawn = "" if level == "train" else f"{rules['source']} data, protocol {rules['protocol']} · "
         span = 1 + (flags.frames - 1) * flags.every
+        known = {key: value for key, value in rules.items() if key != "camera" or value is not None}
         return cls(
             out=_picture_path(flags.out, task, level, masker.variant),
             title=f"{task} · {level}",
@@ -252,7 +271,7 @@ class Showing:
             every=flags.every,
             total=max(flags.length or 0, span),
             fps=None if flags.no_video else FRAMES_PER_SECOND,
-            facts={"task": task, **rules, "actor": actor, "seed": flags.seed},
+            facts={"task": task, **known, "actor": actor, "seed": flags.seed},
         )
 
     @classmethod

@@ -12,6 +12,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from common.files import atomic_path
+from common.views import side_by_side as join_views
 
 SCALE = 4
 GAP = 4
@@ -110,14 +111,15 @@ class VideoRecorder:
         self._frames: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, raw: np.ndarray, masked: np.ndarray) -> None:
-        """Append one frame: uint8 (H, W, 3) twice."""
+        """Append one frame, uint8 (H, W, 3) twice, or the views of V cameras, (V, H, W, 3) twice."""
         self._frames.append((raw, masked))
 
     def save(self, path: Path, fps: int = FRAMES_PER_SECOND) -> bool:
         """Write the video, read it back, and forget the frames; see ``VideoFile.close``."""
         frames, self._frames = self._frames, []
         video = VideoFile(path, fps)
-        for raw, masked in frames:
+        for pictures in frames:
+            raw, masked = (one if one.ndim == 3 else join_views(one) for one in pictures)
             video.add(side_by_side(raw, masked))
         return video.close()
 

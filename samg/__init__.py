@@ -9,6 +9,7 @@ from samg.masker import Explanation, SamGMasker
 from samg.options import SamgOptions
 from samg.reference import Reference
 from samg.sharing import fit_once
+from samg.views import ViewMasker, ViewReferences, load_reference
 
 __all__ = [
     "VARIANTS",
@@ -16,7 +17,10 @@ __all__ = [
     "Reference",
     "SamGMasker",
     "SamgOptions",
+    "ViewMasker",
+    "ViewReferences",
     "build_masker",
     "fit_once",
     "load_masker",
+    "load_reference",
 ]

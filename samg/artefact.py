@@ -22,10 +22,13 @@ from samg.masker import SamGMasker, Weights
 from samg.numerics import NUMERICS, MaskerNumerics
 from samg.options import SamgOptions
 from samg.reference import Reference
+from samg.views import ViewMasker
 
 FORMAT = 1
 RECORD = "masker.json"
 _TENSORS = "fit.safetensors"
+_VIEW = "view_{}"
+_MOST_VIEWS = 64
 _AGAIN = "Fit the masker again with build_masker(...).fit(reference), or restore the directory."
 
 
@@ -86,6 +89,41 @@ def save_masker(masker: SamGMasker, directory: Path) -> None:
         write_json(stage / RECORD, record)
 
 
+def save_views(masker: ViewMasker, directory: Path) -> None:
+    """Write the masker of several cameras: each camera's own lies in a folder of it; see ``save_masker``."""
+    info = masker.info
+    record = {
+        "format": FORMAT,
+        "name": "samg",
+        "variant": info.variant,
+        "fingerprint": info.fingerprint,
+        "views": masker.views,
+        "numerics": info.numerics,
+    }
+    if not should_write(directory, record):
+        return
+    with atomic_directory(directory) as stage:
+        for view, one in enumerate(masker.maskers):
+            save_masker(one, stage / _VIEW.format(view))
+        write_json(stage / RECORD, record)
+
+
+def _load_views(
+    directory: Path,
+    views: int,
+    device: str | torch.device,
+    weights: Weights,
+    settings: Mapping[str, Any] | None,
+    loaded: LoadedNetworks | None,
+) -> ViewMasker:
+    maskers: list[SamGMasker] = []
+    for view in range(views):
+        one = load_samg_masker(directory / _VIEW.format(view), device, weights, settings, loaded)
+        maskers.append(one)
+        loaded = loaded or LoadedNetworks(one.networks, one.source)
+    return ViewMasker(maskers)
+
+
 def read_record(directory: Path) -> dict[str, Any]:
     """Return the content of ``masker.json``.
 
@@ -111,6 +149,8 @@ def load_samg_masker(
         raise InputError(
             f"{directory} holds a '{record.get('variant')}' masker, not a SAM-G one.", "Use samg.load_masker."
         )
+    if "views" in record:
+        return _load_views(directory, _count_views(record, directory), device, weights, settings, loaded)
     try:
         variant, stored = record["variant"], record["weights"]
         options = SamgOptions.parse(record["options"])
@@ -140,6 +180,13 @@ def load_samg_masker(
     scale = None if options.uses_decoder else tensors["map_mask_scale"]
     fit = Fit(targets, tensors["mask_weights"], prompt, report, presence, scale)
     return SamGMasker(loaded.networks, reference, fit, rules, options, loaded.source, target)
+
+
+def _count_views(record: Mapping[str, Any], directory: Path) -> int:
+    views = record["views"]
+    if not isinstance(views, int) or isinstance(views, bool) or not 1 < views <= _MOST_VIEWS:
+        raise InputError(f"{directory / RECORD} is damaged (views: {views!r}).", _AGAIN)
+    return views
 
 
 def load_masker(

@@ -24,8 +24,8 @@ from samg.masker import METHOD, SamGMasker, Source, Weights
 from samg.networks import SamgNetworks
 from samg.numerics import NUMERICS, MaskerNumerics, TunableNetworks
 from samg.options import SamgOptions
-from samg.reference import Reference
 from samg.rules import FixedRules, Rules
+from samg.views import AnyReference, ViewMasker, ViewReferences
 
 _PLAIN = MaskerNumerics()
 
@@ -82,7 +82,7 @@ class MaskerBuilder:
         """Where the masker will run."""
         return self._device
 
-    def identity(self, reference: Reference) -> str:
+    def identity(self, reference: AnyReference) -> str:
         """Return a digest of everything that a fit to ``reference`` depends on, to the last bit.
 
         Other than a fingerprint it tells apart devices and versions of torch, whose fits may differ a little.
@@ -98,8 +98,8 @@ class MaskerBuilder:
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
-    def fit(self, reference: Reference | None) -> SamGMasker:
-        """Return a masker of the reference's target.
+    def fit(self, reference: AnyReference | None) -> SamGMasker:
+        """Return a masker of the reference's target; of several cameras' references, one for all views.
 
         Raises:
             ConfigError: there is no reference.
@@ -110,6 +110,8 @@ class MaskerBuilder:
                 f"masker '{self.variant}' needs a reference image and mask.",
                 "Set original_image and masked_image, or use masker=none.",
             )
+        if isinstance(reference, ViewReferences):
+            return ViewMasker([self.fit(one) for one in reference.references])
         loaded = self.load()
         faults.point("masker.fit")
         with self._numerics.eager():
@@ -125,7 +127,7 @@ class BaselineBuilder:
     def __init__(self, variant: str) -> None:
         self.variant = variant
 
-    def fit(self, reference: Reference | None = None) -> BaselineMasker:
+    def fit(self, reference: AnyReference | None = None) -> BaselineMasker:
         """Return the masker; the reference is ignored."""
         return BASELINES[self.variant]()
 

@@ -17,7 +17,7 @@ from samg.correspondence import operator_groups, similarity_maps
 from samg.extra_points import choose_extra_points
 from samg.fitting import Fit
 from samg.map_mask import map_pass, soften
-from samg.networks import SamgNetworks
+from samg.networks import Encoded, SamgNetworks
 from samg.numerics import MaskerNumerics
 from samg.options import SamgOptions
 from samg.recording import RecordedFunction
@@ -169,7 +169,7 @@ class SamGMasker:
             done = [self._mask_chunk(chunk, valid) for chunk, valid in self._chunks(frames)]
         if not done:
             self.last_empty = torch.zeros(0, dtype=torch.bool, device=self.device)
-            self.last_points = torch.zeros(0, len(self.reference_points), 2, device=self.device)
+            self.last_points = torch.zeros(0, self._point_count, 2, device=self.device)
             soft = self.options.mask_from == "soft_map"
             return frames.new_zeros(frames.shape[:3], dtype=torch.float32 if soft else torch.bool)
         # A tensor made in inference mode cannot enter a later gradient computation; a copy can.
@@ -232,6 +232,11 @@ class SamGMasker:
 
         return load_samg_masker(Path(directory), device, weights)
 
+    @property
+    def _point_count(self) -> int:
+        """P of ``last_points``."""
+        return len(self.reference_points)
+
     def _check(self, frames: Tensor) -> None:
         check_frames(frames)
         size = self.reference.size
@@ -243,13 +248,18 @@ class SamGMasker:
     def _chunks(self, frames: Tensor) -> Iterator[tuple[Tensor, int]]:
         """Yield batches on the masker's device, padded to the fixed size, and how many frames are real."""
         frames = frames.to(self.device)
-        for chunk in frames.split(self.options.batch_size or max(len(frames), 1)):
+        for chunk in frames.split(self._largest_chunk or max(len(frames), 1)):
             valid = len(chunk)
             missing = self._batch_for(valid) - valid
             if missing:
                 chunk = torch.cat((chunk, chunk[-1:].expand(missing, -1, -1, -1)))
             if valid:
                 yield chunk, valid
+
+    @property
+    def _largest_chunk(self) -> int:
+        """How many frames go through the networks at once; 0: all of them."""
+        return self.options.batch_size or 0
 
     def _batch_for(self, count: int) -> int:
         """Return the batch size in which ``count`` frames are masked."""
@@ -259,7 +269,10 @@ class SamGMasker:
         return 1 << (count - 1).bit_length() if count and self.numerics.fixed_shapes else count
 
     def _run(self, frames: Tensor) -> tuple[Tensor, list[Pass]]:
-        encoded = self.networks.encode(frames)
+        return self._look(self.networks.encode(frames))
+
+    def _look(self, encoded: Encoded) -> tuple[Tensor, list[Pass]]:
+        """Return the similarity maps and the passes over frames that are encoded already."""
         maps = {name: encoded.maps[name].float() for name in self._encoders}
         similarity = similarity_maps(maps, self.fit.targets, self._groups)
         fit, passes = self.fit, self.options.passes
@@ -281,7 +294,10 @@ class SamGMasker:
 
     def _segment(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return masks (N, H, W), what is empty after each pass (passes, N), and the points (N, P, 2)."""
-        _, done = self._run(frames)
+        return self._finish(*self._run(frames))
+
+    def _finish(self, similarity: Tensor, done: list[Pass]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what ``_segment`` does, of the passes."""
         empty = torch.stack([~one.masks.flatten(1).any(1) for one in done])
         first = done[0].points  # those of the reference's points come last in the first pass
         return self._resolve(done), empty, first[:, first.shape[1] - len(self.reference_points) :]

@@ -12,13 +12,13 @@ from samg.artefact import load_samg_masker
 from samg.baselines import BaselineMasker
 from samg.build import BaselineBuilder, MaskerBuilder
 from samg.masker import SamGMasker
-from samg.reference import Reference
+from samg.views import AnyReference
 
 log = logging.getLogger(__name__)
 
 
 def fit_once(
-    builder: MaskerBuilder | BaselineBuilder, reference: Reference | None, folder: Path
+    builder: MaskerBuilder | BaselineBuilder, reference: AnyReference | None, folder: Path
 ) -> SamGMasker | BaselineMasker:
     """Return the masker that ``builder.fit(reference)`` would make, from ``folder`` where it lies already.
 

@@ -165,7 +165,7 @@ def check_data(cfg: Any, run: Any) -> list[Check]:
 
 def check_masker(cfg: Any, run: Any) -> list[Check]:
     """Read the reference and verify the weights, without loading large networks."""
-    from samg import Reference, build_masker
+    from samg import build_masker, load_reference
     from samg.weights import RELEASED, verify_paper
     from training.config import MASKERS_WITHOUT_REFERENCE
 
@@ -173,8 +173,9 @@ def check_masker(cfg: Any, run: Any) -> list[Check]:
     builder = build_masker(variant, "cpu", **settings)
     if variant in MASKERS_WITHOUT_REFERENCE:
         return [Check("masker", OK, f"{variant}: needs no reference and no weights")]
-    reference = Reference.load(**run.reference(), image_size=int(cfg.image_size))
-    checks = [Check("reference", OK, f"{', '.join(reference.sources)}, {len(reference.points)} points")]
+    reference = load_reference(run.reference(), image_size=int(cfg.image_size))
+    each = getattr(reference, "references", (reference,))
+    checks = [Check("reference", OK, f"{', '.join(one.sources)}, {len(one.points)} points") for one in each]
     if variant == "tiny":
         checks.append(Check("weights", OK, f"tiny: SHA-256 {builder.load().source.digest[:12]}..., verified"))
         return checks
@@ -190,12 +191,14 @@ def check_space(cfg: Any, run_dir: Path) -> list[Check]:
     """Compare memory and disk with what replay and snapshots will take."""
     from common.devices import resolve_device
     from common.errors import ResourceError
+    from evaluation.run_directory import chosen_cameras
     from training.memory import replay_rows
     from training.replay_cache import choose_place
     from training.settings import TrainSettings
 
     settings = TrainSettings.from_config(cfg)
-    frame, capacity = 3 * int(cfg.image_size) ** 2, settings.replay_capacity
+    views = len(cameras) if isinstance(cameras := chosen_cameras(cfg), list) else 1
+    frame, capacity = 3 * views * int(cfg.image_size) ** 2, settings.replay_capacity
     needed, folder = replay_rows(capacity) * frame, Path(settings.replay_cache_dir or run_dir).absolute()
     found = f"replay {needed / 1e9:.1f} GB for {capacity:,} transitions"
     try:

@@ -21,9 +21,11 @@ from omegaconf.errors import OmegaConfBaseException
 from common.errors import ConfigError, nearest, unknown_choice
 from common.files import write_bytes
 from common.paths import PROJECT_ROOT
+from evaluation.run_directory import chosen_reference, has_reference
 from training.factory import check_agent_files
 from training.guard import exclusive
 from training.rules import check_values
+from training.task_rules import check_cameras, check_suite
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +93,7 @@ _ADDED = {
     "masker.dino_size": 448,
     "fast_render": False,
     "agent.state_dim": "???",
+    "camera": None,
 }
 
 _BUDGETS = ("easy", "medium", "hard", "adroit")  # what task files build on; no tasks themselves
@@ -222,6 +225,9 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
     for agent in _chosen_names(chosen.get("agent")):
         if agent in _group_choices("agent"):
             known |= _known_keys(compose_config([f"agent={agent}"], config_name))
+    for task in _chosen_names(chosen.get("task")):
+        if task in _group_choices("task"):
+            known |= _known_keys(compose_config([f"task={task}"], config_name))
     known |= _study_keys(chosen, config_name) | _suite_keys(chosen)
     # Values of a masker that is not the default one are known too.
     known |= {f"masker.{key}" for key in compose_config(["masker=paper"]).masker}
@@ -285,30 +291,20 @@ def validate(cfg: DictConfig) -> None:
         InputError: a file or folder that the agent learns from is missing and cannot be fetched.
     """
     check_values(cfg)
-    _check_suite(cfg)
+    check_suite(cfg)
     if cfg.num_train_frames < cfg.num_seed_frames:
         log.warning(
             "num_train_frames=%d is less than num_seed_frames=%d: no update will ever happen",
             cfg.num_train_frames,
             cfg.num_seed_frames,
         )
-    if cfg.masker.variant not in MASKERS_WITHOUT_REFERENCE and not (cfg.original_image and cfg.masked_image):
+    check_cameras(cfg)
+    if cfg.masker.variant not in MASKERS_WITHOUT_REFERENCE and not has_reference(chosen_reference(cfg)):
         raise ConfigError(
             f"{cfg.task_name} has no reference image for masker={cfg.masker.variant}.",
             "Set original_image and masked_image (annotate.py makes them), or use masker=none.",
         )
     check_agent_files(cfg)
-
-
-def _check_suite(cfg: DictConfig) -> None:
-    """Raise ``ConfigError`` where ``env`` is not the simulator of the task."""
-    from envs.tasks import find_task, task_names  # loads torch, which composing a configuration does without
-
-    if cfg.task_name in task_names() and (suite := find_task(cfg.task_name).suite) != cfg.env:
-        raise ConfigError(
-            f"{cfg.task_name} is a task of env={suite}, not of env={cfg.env}.",
-            f"Leave env out: task={cfg.task_name.removeprefix('adroit_')} sets it.",
-        )
 
 
 def _flat(cfg: DictConfig) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from common import faults
 from common.files import atomic_path, sha256_file
+from common.views import channels_first
 
 _NAME = re.compile(r"episode_(\d{10})_(\d+)\.npz")
 # Masked frames shrink 12 to 80 times at level 1, for 30 ms of an episode of 500; level 6 takes twice that.
@@ -29,7 +30,8 @@ class Episode:
 
     Attributes:
         index: number of the episode in the run.
-        frames: uint8 (T + 1, 3, H, W), masked single frames; frame t is what decision t was made on.
+        frames: uint8 (T + 1, C, H, W), masked single frames, C = 3 per camera; frame t is what decision t was
+            made on.
         action: float32 (T, A).
         reward: float32 (T,).
         discount: float32 (T,), 0 where the episode terminated, else 1.
@@ -124,8 +126,8 @@ class OpenEpisode:
     state: list[np.ndarray] = field(default_factory=list)
 
     def see(self, frame: np.ndarray, state: np.ndarray | None = None) -> None:
-        """Append a frame, uint8 (H, W, 3), and what was observed beside it, float32 (S,)."""
-        self.frames.append(np.ascontiguousarray(frame.transpose(2, 0, 1)))
+        """Append a frame, uint8 ([V,] H, W, 3), and what was observed beside it, float32 (S,)."""
+        self.frames.append(np.ascontiguousarray(channels_first(frame, several=frame.ndim == 4)))
         if state is not None:
             self.state.append(np.array(state, np.float32))
 

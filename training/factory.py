@@ -14,6 +14,7 @@ from algos.drqv2 import DrQV2Agent
 from algos.imagenet import find_weights
 from algos.overlays import OverlaySource
 from common.errors import ConfigError, SamgError
+from common.views import stacked_shape, view_count
 
 
 def make_agent(cfg: DictConfig, venv: Any, device: torch.device) -> DrQV2Agent:
@@ -21,8 +22,8 @@ def make_agent(cfg: DictConfig, venv: Any, device: torch.device) -> DrQV2Agent:
 
     Args:
         cfg: with ``agent`` (its ``_target_`` and keywords) and ``frame_stack``.
-        venv: observations ``{"pixels": uint8 (N, H, W, 3)}``, and ``"state"``, float32 (N, S), where there is
-            proprioception.
+        venv: observations ``{"pixels": uint8 (N, [V,] H, W, 3)}``, and ``"state"``, float32 (N, S), where
+            there is proprioception. The views of V cameras are channels of one observation.
         device: where the networks live.
 
     Returns:
@@ -34,10 +35,12 @@ def make_agent(cfg: DictConfig, venv: Any, device: torch.device) -> DrQV2Agent:
         ConfigError: the agent refuses a value.
     """
     space = venv.single_observation_space
-    height, width, channels = space["pixels"].shape
+    channels, height, width = stacked_shape(space["pixels"].shape)
+    views = view_count(space["pixels"].shape)
     return _build(
         cfg,
         obs_shape=(channels * cfg.frame_stack, height, width),
+        **({"views": views} if views > 1 else {}),
         action_shape=venv.single_action_space.shape,
         device=str(device),
         state_dim=state_size(space),

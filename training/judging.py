@@ -29,15 +29,13 @@ from training.factory import make_agent
 from training.snapshot import load_agent
 
 
-def plan_jobs(
-    options: Options, device: torch.device, load_reference: Callable[[dict[str, Any]], Any]
-) -> list[Job]:
+def plan_jobs(options: Options, device: torch.device, load_reference: Callable[[Any], Any]) -> list[Job]:
     """Return one job per run and masker; everything that can be checked without a network is checked.
 
     Args:
         options: the flags.
         device: where networks will be.
-        load_reference: reads a reference from the arguments of ``samg.Reference.load``.
+        load_reference: ``samg.load_reference``.
     """
     jobs = []
     for directory in options.model_dirs:
@@ -45,7 +43,9 @@ def plan_jobs(
         run.check_task(options.domain_name, options.task_name)
         run.check_algorithm(options.algorithm)
         domain, size = envs.find_task(run.task).domain, int(run.config.image_size)
-        background = plan_background(options, run, partial(expand_levels, domain=domain))
+        cameras = envs.find_cameras(envs.find_task(run.task), run.camera)
+        expand = partial(expand_levels, domain=domain, one_camera=isinstance(cameras, int))
+        background = plan_background(options, run, expand)
         for level in background.levels:
             build_scene(level, domain, image_size=size, **background_rules(background))
         fast = choose_fast_render(options, run)
@@ -76,15 +76,29 @@ def prepare_job(job: Job, options: Options, masker: Any) -> None:
     job.masker = masker
     job.networks, manifest = load_agent(run.path)
     if hasattr(masker, "reference_points"):
-        job.anchors = reference_anchors(domain, masker.reference.image, masker.reference_points)
+        job.anchors = _anchors(domain, masker, run.camera)
 
     def conditions(level: str) -> Any:
         facts = describe_level(level, domain=domain, **rules)
         if job.fast_render:  # results that do not say so were drawn as the benchmark draws
             facts["fast_render"] = True
+        if run.camera is not None:
+            facts["camera"] = run.camera
         return record_conditions(run, job.benchmark, job.background, facts, masker.info, manifest)
 
     job.works = open_levels(job.benchmark, conditions, str(manifest.get("sha256")))
+
+
+def _anchors(domain: str, masker: Any, camera: Any) -> Any:
+    """Return the anchors of a masker's points, of several cameras those of each; None where unknown."""
+    several = isinstance(camera, list) and len(camera) > 1
+    shared = getattr(masker.reference, "references", None)
+    if shared is None:
+        anchors = reference_anchors(domain, masker.reference.image, masker.reference_points)
+        return (anchors,) * len(camera) if anchors and several else anchors
+    pairs = zip(shared, masker.reference_points, strict=True)
+    found = [reference_anchors(domain, one.image, points) for one, points in pairs]
+    return None if None in found else tuple(found)
 
 
 def make_job_venv(job: Job, options: Options, level: str) -> Any:
@@ -98,6 +112,7 @@ def make_job_venv(job: Job, options: Options, level: str) -> Any:
         action_repeat=int(job.run.config.action_repeat),
         foreground=True,
         fast_render=job.fast_render,
+        camera=job.run.camera,
         **background_rules(job.background),
     )
     if job.anchors:

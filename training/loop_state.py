@@ -45,7 +45,7 @@ def restore_loop(run: Workspace, loop: dict[str, Any]) -> None:
     run.evaluation_due = loop["evaluation_due"] and run.logger.last_step("eval") != run.agent_steps
     run.replay.load_state_dict(loop["replay"])
     run.stack.frames = loop["stack"]
-    height, width, _ = run.frame_shape
+    height, width = run.frame_shape[-3:-1]
     run.obs = run.stack.frames.reshape(run.num_envs, -1, height, width)
     run.state = loop.get("state")
     run.starts = loop["env_states"]

@@ -23,6 +23,7 @@ from common import faults
 from common.errors import ConfigError, SnapshotError
 from common.files import move_aside, sweep_stages
 from common.seeding import counter_rng
+from common.views import stacked_shape
 from training.episodes import DAMAGE, Episode, OpenEpisode, length_of
 from training.memory import replay_rows
 from training.replay_cache import OpenFrames, RamFrames
@@ -44,7 +45,7 @@ class ReplayBuffer:
 
     Args:
         directory: where episode files are written and read.
-        frame_shape: (H, W, 3) of one masked frame.
+        frame_shape: (H, W, 3) of one masked frame, or (V, H, W, 3) of V cameras.
         action_dim: length of an action.
         capacity: transitions kept; the oldest episodes leave first.
         nstep: decisions per sampled transition.
@@ -77,7 +78,7 @@ class ReplayBuffer:
         max_lost: float = 0.01,
         state_dim: int = 0,
     ) -> None:
-        height, width, channels = frame_shape
+        channels, height, width = stacked_shape(frame_shape)
         self.directory = directory
         self.frame_shape = (channels, height, width)
         self.capacity, self.nstep, self.discount = capacity, nstep, discount
@@ -129,7 +130,7 @@ class ReplayBuffer:
             action: float32 (A,).
             reward: reward of the decision.
             discount: 0 if the episode terminated, else 1 (a time limit is no termination).
-            frame: uint8 (H, W, 3), masked.
+            frame: uint8 (H, W, 3) or (V, H, W, 3), masked.
             last: the episode is over; it is written to disk and becomes available for sampling.
             state: float32 (S,), proprioception beside the frame; None where S = 0.
         """
@@ -231,7 +232,7 @@ class ReplayBuffer:
         )
 
     def _stacks(self, first: np.ndarray, time: np.ndarray) -> torch.Tensor:
-        """Return uint8 (B, 3 * frame_stack, H, W), the observations ``time`` decisions into the episodes."""
+        """Return uint8 (B, C * frame_stack, H, W), the observations ``time`` decisions into the episodes."""
         ages = np.arange(1 - self.frame_stack, 1)
         rows = (first[:, None] + np.maximum(time[:, None] + ages, 0)) % self.rows
         channels, height, width = self.frame_shape

@@ -26,7 +26,7 @@ def open_replay(
     Args:
         run_dir: of the run; episodes lie in its folder ``replay``.
         cfg: of the run.
-        frame_shape: (H, W, 3) of one masked frame.
+        frame_shape: (H, W, 3) of one masked frame, or (V, H, W, 3) of V cameras.
         num_envs: environments collecting at the same time.
         agent: for whom batches are made.
         demonstrated: transitions that are there from the start.

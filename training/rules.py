@@ -60,6 +60,10 @@ _RULES: dict[str, _Rule] = {
     "num_threads": (lambda v: v is None or _is_int(v, 1), "null or a whole number of at least 1"),
     "resume": (lambda v: v in ("auto", "must", "never"), "auto, must or never"),
     "protocol": (lambda v: v in ("dmcgb", "samg"), "dmcgb or samg"),
+    "camera": (
+        lambda v: v is None or isinstance(v, str) or (OmegaConf.is_list(v) and len(v) > 0),
+        "null, the name of a camera, or a list of names",
+    ),
     "env": (lambda v: v in ("dmc", "adroit"), "dmc or adroit"),
     "background.type": (lambda v: v in ("original", "color", "video"), "original, color or video"),
     "background.difficulty": (lambda v: v in ("easy", "hard"), "easy or hard"),

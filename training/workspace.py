@@ -42,10 +42,10 @@ class Workspace:
     Args:
         cfg: configuration with DrQ-v2's keys as attributes (see ``training.settings.TrainSettings``).
         venv: vector environment without automatic resets, with ``step_async`` and ``step_wait``, whose
-            observations ``{"pixels": uint8 (N, H, W, 3)}`` are masked already; ``"state"``, float32 (N, S),
-            goes to agent and replay where there is one. ``get_attr("state")`` is asked when an episode has
-            begun; a copy with the ``actions`` since, float32 (T, A), assigned by ``set_attr("state", ...)``,
-            restores an environment.
+            observations ``{"pixels": uint8 (N, [V,] H, W, 3)}`` are masked already; ``"state"``, float32
+            (N, S), goes to agent and replay where there is one. ``get_attr("state")`` is asked when an
+            episode has begun; a copy with the ``actions`` since, float32 (T, A), assigned by
+            ``set_attr("state", ...)``, restores an environment.
         agent: the learner.
         masker_info: who masks the observations; a run goes on only under the same fingerprint.
         run_dir: everything is written below it.
@@ -256,8 +256,8 @@ class Workspace:
         self.agent_steps += self.num_envs
         self.pending, self.done = None, done
         if "mask" in info:
-            self.mask_sums[:, 0] += info["mask"].mean(axis=(1, 2))
-            self.mask_sums[:, 1] += info["mask_empty"]  # before anything took the place of an empty mask
+            share = [info[key].reshape(self.num_envs, -1).mean(axis=1) for key in ("mask", "mask_empty")]
+            self.mask_sums += np.stack(share, axis=1)  # empty before anything took the place of an empty mask
         for env in range(self.num_envs):
             discount = 0.0 if terminated[env] else 1.0
             step = (actions[env], float(rewards[env]), discount, frames[env], bool(done[env]))

@@ -17,7 +17,7 @@ from wrappers.mask_faults import MaskWatch, check_mask
 class MaskMemory:
     """How far an environment's episode has come, and its last mask: for maskers that mask every k-th frame.
 
-    An episode begins with a new one.
+    An episode begins with a new one. The views of several cameras are masked, and kept, at the same moments.
     """
 
     def __init__(self) -> None:
@@ -53,12 +53,15 @@ class MaskMemory:
 class BatchMasker:
     """Masks batches of frames and says what the info gains; both wrappers use it, and so may any loop.
 
-    A batch travels to the masker's device once, and what was found comes back in one copy.
+    A batch travels to the masker's device once, and what was found comes back in one copy. Observations of V
+    cameras, (N, V, H, W, 3), become N * V frames of one batch, in which the views of a moment are neighbours;
+    what is found has the axes (N, V) in place of (N,).
 
     Args:
         masker: makes the masks.
         keep_raw: keep the unmasked frames as ``raw_pixels``.
-        batch_size: pads every call of the masker to that many frames; None for calls as they come.
+        batch_size: pads every call of the masker to that many frames (of several cameras: that many
+            observations of V views each); None for calls as they come.
         device: where the frames go; None for where the masker is (the CPU, if it does not say).
         keep_points: keep where the masker found the reference's points, its ``last_points``, as
             ``mask_points``, float32 (N, P, 2), (x, y); nothing where a masker has no such attribute.
@@ -94,11 +97,11 @@ class BatchMasker:
         foreground: np.ndarray | None,
         memories: Sequence[MaskMemory] | None = None,
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Mask uint8 (N, H, W, 3); return the masked frames and what the info gains.
+        """Mask uint8 (N, [V,] H, W, 3); return the masked frames and what the info gains.
 
         Args:
-            frames: uint8 (N, H, W, 3).
-            foreground: bool (N, H, W) or None.
+            frames: uint8 (N, H, W, 3), or (N, V, H, W, 3) of several cameras.
+            foreground: bool (N, [V,] H, W) or None.
             memories: of the environments that the frames come from, in order; needed where ``every`` > 1.
 
         Raises:
@@ -132,7 +135,7 @@ class BatchMasker:
         return {name: np.stack([memory.last[name] for memory in memories]) for name in memories[0].last}
 
     def _find(self, frames: np.ndarray, foreground: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Return ``mask``, bool or float (N, H, W), ``mask_empty``, and ``mask_points`` where known."""
+        """Return ``mask``, bool or float (N, [V,] H, W), ``mask_empty``, and ``mask_points`` where known."""
         size = self._batch_size or max(len(frames), 1)
         parts = [
             self._watch(self._mask_batch, frames[rows], None if foreground is None else foreground[rows])
@@ -149,15 +152,17 @@ class BatchMasker:
         batch = self._to_device(frames)
         exact = None if foreground is None else self._to_device(foreground)
         with torch.inference_mode():
-            found = {"mask": self._masker.mask(batch, foreground=exact)}
+            found = {"mask": self._masker.mask(_as_frames(batch, 3), foreground=_as_frames(exact, 2))}
             empty = getattr(self._masker, "last_empty", None)
             points = getattr(self._masker, "last_points", None) if self._keep_points else None
             found |= {} if empty is None else {"mask_empty": empty}
             found |= {} if points is None else {"mask_points": points}
+            if batch.ndim == 5:
+                found = {name: values.unflatten(0, batch.shape[:2]) for name, values in found.items()}
             host = to_host({name: values[: len(frames)] for name, values in found.items()})
-        check_mask(host["mask"], frames.shape[:3])
+        check_mask(host["mask"], frames.shape[:-1])
         if empty is None:
-            host["mask_empty"] = np.asarray(~(host["mask"] >= 0.5).any(axis=(1, 2)))
+            host["mask_empty"] = np.asarray(~(host["mask"] >= 0.5).any(axis=(-2, -1)))
         return host
 
     def _to_device(self, rows: np.ndarray) -> Tensor:
@@ -165,6 +170,11 @@ class BatchMasker:
         if missing:
             rows = np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
         return torch.from_numpy(np.ascontiguousarray(rows)).to(self._device)
+
+
+def _as_frames(batch: Any, dims: int) -> Any:
+    """Join the views of several cameras with the batch; a tensor of which a picture has ``dims`` axes."""
+    return batch if batch is None or batch.ndim == dims + 1 else batch.flatten(0, 1)
 
 
 def to_host(values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from common.views import channels_first, stacked_shape
+
 
 class FrameStack:
     """A stack of k frames per environment (Mnih et al. 2015); a reset repeats the first frame k times.
@@ -15,14 +17,17 @@ class FrameStack:
     Args:
         k: how many frames.
         num_envs: N.
-        shape: (H, W, C) of a frame.
+        shape: (H, W, 3) of a frame, C = 3; or (V, H, W, 3) of V cameras, C = 3 * V: the views of a moment
+            come one after another, and moments after that.
     """
 
     def __init__(self, k: int, num_envs: int, shape: Sequence[int] = (84, 84, 3)) -> None:
-        if k < 1 or num_envs < 1 or len(shape) != 3:
-            raise ValueError(f"expected k >= 1, num_envs >= 1, shape (H, W, C); got {k}, {num_envs}, {shape}")
-        height, width, channels = shape
-        self._frames = np.zeros((num_envs, k, channels, height, width), np.uint8)
+        if k < 1 or num_envs < 1 or len(shape) not in (3, 4):
+            raise ValueError(
+                f"expected k >= 1, num_envs >= 1, shape ([V,] H, W, C); got {k}, {num_envs}, {shape}"
+            )
+        self._shape = tuple(shape)
+        self._frames = np.zeros((num_envs, k, *stacked_shape(shape)), np.uint8)
 
     @property
     def frames(self) -> np.ndarray:
@@ -40,7 +45,7 @@ class FrameStack:
         """Fill the stacks of some environments with their first frame; return all stacks.
 
         Args:
-            frames: uint8 (N, H, W, C).
+            frames: uint8 (N, *shape).
             which: bool (N,), the environments that were reset; None means all.
 
         Returns:
@@ -57,7 +62,7 @@ class FrameStack:
         """Append one frame to every stack and drop the oldest; return all stacks.
 
         Args:
-            frames: uint8 (N, H, W, C).
+            frames: uint8 (N, *shape).
 
         Returns:
             uint8 (N, k * C, H, W), oldest frame first.
@@ -69,11 +74,10 @@ class FrameStack:
 
     def _channel_first(self, frames: np.ndarray) -> np.ndarray:
         frames = np.asarray(frames)
-        number, _, channels, height, width = self._frames.shape
-        if frames.shape != (number, height, width, channels) or frames.dtype != np.uint8:
-            expected = (number, height, width, channels)
+        expected = (len(self._frames), *self._shape)
+        if frames.shape != expected or frames.dtype != np.uint8:
             raise ValueError(f"frames: expected uint8 {expected}, got {frames.dtype} {frames.shape}")
-        return frames.transpose(0, 3, 1, 2)
+        return channels_first(frames, several=len(self._shape) == 4)
 
     def _stacks(self) -> np.ndarray:
         number, k, channels, height, width = self._frames.shape

@@ -13,6 +13,7 @@ from PIL import Image
 
 from common.errors import MaskerError, SamgError
 from common.masking import MaskerInfo
+from common.views import side_by_side
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def check_mask(mask: np.ndarray, shape: tuple[int, ...]) -> None:
 
     Args:
         mask: what a masker found.
-        shape: (N, H, W) of the frames.
+        shape: (N, H, W) of the frames, or (N, V, H, W).
 
     Raises:
         ValueError: another shape, or a soft mask that leaves [0, 1] or is NaN.
@@ -59,9 +60,9 @@ class MaskWatch:
         """Return ``mask_batch(frames, foreground)``, counted.
 
         Args:
-            mask_batch: returns at least ``mask_empty``, bool (N,).
-            frames: uint8 (N, H, W, 3).
-            foreground: bool (N, H, W) or None.
+            mask_batch: returns at least ``mask_empty``, bool (N,) or (N, V).
+            frames: uint8 (N, H, W, 3), or (N, V, H, W, 3) of V cameras.
+            foreground: bool (N, [V,] H, W) or None.
 
         Raises:
             MaskerError: it raised something of its own; what a user can cure anyway, and memory that is
@@ -77,7 +78,7 @@ class MaskWatch:
         return found
 
     def _count(self, empty: np.ndarray) -> None:
-        number, nothing = len(empty), int(empty.sum())
+        number, nothing = empty.size, int(empty.sum())
         self.frames, self.empty = self.frames + number, self.empty + nothing
         self._window = [self._window[0] + number, self._window[1] + nothing]
         if self._window[0] < WINDOW:
@@ -97,13 +98,14 @@ class MaskWatch:
     ) -> MaskerError:
         """Find the frames that fail alone, keep them as files, and return the error that names them."""
         rows = [row for row in range(len(frames)) if self._fails_alone(mask_batch, frames, foreground, row)]
-        numbers = [self.frames + row for row in rows or range(len(frames))]
+        rows = rows or list(range(len(frames)))
+        numbers = [self.frames + row * (frames.shape[1] if frames.ndim == 5 else 1) for row in rows]
         named = f"frame {numbers[0]}" if len(numbers) == 1 else f"frames {numbers[0]} to {numbers[-1]}"
         reason = " ".join(str(error).split())[:300]
         return MaskerError(
             f"The masker {self._info.name} ({self._info.variant}) failed on {named} of this process "
             f"({type(error).__name__}: {reason}).",
-            f"{self._save(frames, numbers)} A traceback: SAMG_DEBUG=1.",
+            f"{self._save(frames[rows], numbers)} A traceback: SAMG_DEBUG=1.",
         )
 
     def _fails_alone(
@@ -121,8 +123,8 @@ class MaskWatch:
         paths = [folder / f"masker_failed_on_frame_{number}.png" for number in numbers]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for path, number in zip(paths, numbers, strict=True):
-                Image.fromarray(frames[number - self.frames]).save(path)
+            for path, frame in zip(paths, frames, strict=True):
+                Image.fromarray(frame if frame.ndim < 4 else side_by_side(frame)).save(path)
         except (OSError, ValueError, TypeError) as error:
             return f"It could not be saved in {folder} ({error})."
         return f"Look at {paths[0]}{' and those beside it' if len(paths) > 1 else ''}."

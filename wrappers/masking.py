@@ -28,8 +28,11 @@ def MaskObservation(
     the mask is empty. The frames are masked after every perturbation and before any stacking, each once, in
     one call for all environments.
 
+    Observations of V cameras, (V, H, W, 3), are masked view by view in the same call: ``mask`` is then
+    (V, H, W) or (N, V, H, W), and ``mask_empty`` (V,) or (N, V).
+
     Args:
-        env: observations ``{"pixels": uint8 (H, W, 3)}``, or (N, H, W, 3) of a vector environment.
+        env: observations ``{"pixels": uint8 ([V,] H, W, 3)}``, or (N, [V,] H, W, 3) of a vector environment.
         masker: makes the masks; reads ``info["foreground"]`` where the environment gives it.
         **options: ``keep_raw`` keeps the unmasked frames in ``info["raw_pixels"]``; ``batch_size`` pads every
             call to that many frames (the batch size changes the last bits of a product, so results that
