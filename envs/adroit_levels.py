@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from common.errors import ConfigError
-from common.seeding import counter_rng
+from envs.adroit_axes import GROUND, axis_parts, cover_table, describe_axes, paint_texture, table_facts, tint
 from envs.adroit_model import PURPLE
-from envs.adroit_textures import TABLES, VERSION, table_picture
-from envs.camera_light import LightScene, Motion
-from envs.colors import RGB, SKYBOX, colour_index, texture_texels
+from envs.colors import RGB, SKYBOX, colour_index
 from envs.data import ColourTable
 from envs.level_names import Level
 from envs.scene import BaseScene, ModelMemory, Scene
@@ -31,10 +29,6 @@ if TYPE_CHECKING:
 
 KEY_PURPLE = tuple(int(255 * part) for part in PURPLE)  # as MuJoCo writes it into a texture
 KEYS = ("purple", "segmentation")
-MOVING_LIGHT = {"easy": Motion(0.04, 1.2), "hard": Motion(0.12, 3.0)}
-_TABLE = "marblecube"
-_GROUND = "ground"
-_UNCOLOURED = (0.5, 0.5, 0.5, 1.0)  # MuJoCo's default: such a geom shows its material's colour
 
 
 class DressScene(BaseScene):
@@ -61,14 +55,10 @@ class DressScene(BaseScene):
         """Dress the scene of ``episode``."""
         self._memory.restore(model)
         entry = self.colours.entries[colour_index(self.seed, episode, len(self.colours.entries))]
-        bare = (model.geom_rgba == np.array(_UNCOLOURED, np.float32)).all(axis=1)
-        model.geom_rgba[bare] = (*entry["self_rgb"], 1.0)
-        model.geom_rgba[model.geom(_GROUND).id, 3] = 0.0
-        _paint(model, renderer, SKYBOX, self.sky or _bytes(entry["skybox_rgb"]))
-        rng = counter_rng(self.seed, f"level/table/{self.difficulty}", episode)
-        texture = model.tex(_TABLE).id
-        side = int(model.tex_width[texture])
-        _paint(model, renderer, _TABLE, table_picture(self.difficulty, int(rng.integers(TABLES)), side))
+        tint(model, entry)
+        model.geom_rgba[model.geom(GROUND).id, 3] = 0.0
+        paint_texture(model, renderer, SKYBOX, self.sky or _bytes(entry["skybox_rgb"]))
+        cover_table(model, renderer, self.difficulty, self.seed, episode)
 
 
 class SkyVideoScene(ClipScene):
@@ -92,7 +82,12 @@ class SkyVideoScene(ClipScene):
 
 
 def adroit_parts(
-    level: Level, seed: int, key: str | None, colours: ColourTable | None, bank: ClipBank | None
+    level: Level,
+    seed: int,
+    key: str | None,
+    colours: ColourTable | None,
+    bank: ClipBank | None,
+    objects: ColourTable | None = None,
 ) -> list[Scene]:
     """Return the scenes of a level on an Adroit task.
 
@@ -102,6 +97,7 @@ def adroit_parts(
         key: the key asked for; None is ``purple``.
         colours: of the level's difficulty; None where it draws none.
         bank: the clips; None where it shows none.
+        objects: colours of ``objects_color``; None where the level has none.
 
     Raises:
         ConfigError: another key.
@@ -109,11 +105,11 @@ def adroit_parts(
     chosen = check_key(key)
     difficulty = level.background_color or level.video
     if difficulty is None or colours is None:
-        return []
+        return axis_parts(level, seed, objects)
     if bank is None:
-        return [DressScene(colours, difficulty, seed)]
-    light = LightScene(seed, motion=MOVING_LIGHT[difficulty])
-    return [DressScene(colours, difficulty, seed, KEY_PURPLE), SkyVideoScene(bank, chosen), light]
+        return [DressScene(colours, difficulty, seed), *axis_parts(level, seed, objects)]
+    dress = [DressScene(colours, difficulty, seed, KEY_PURPLE), SkyVideoScene(bank, chosen)]
+    return [*dress, *axis_parts(level, seed, objects)]
 
 
 def check_key(key: str | None) -> str:
@@ -132,31 +128,15 @@ def check_key(key: str | None) -> str:
 
 def describe_adroit(level: Level, key: str | None) -> dict[str, Any]:
     """Return what a result must say about a level on an Adroit task besides its colours and clips."""
-    difficulty = level.background_color or level.video
+    facts, difficulty = describe_axes(level), level.background_color or level.video
     if difficulty is None:
-        return {}
-    facts: dict[str, Any] = {
-        "agent_recoloured": True,
-        "tables": {"pictures": TABLES, "name": f"procedural-{difficulty}-v{VERSION}"},
-    }
+        return facts
+    facts |= {"agent_recoloured": True, "tables": table_facts(difficulty)}
     if level.video is not None:
-        motion = MOVING_LIGHT[difficulty]
-        facts |= {"key": check_key(key), "moving_light": {"speed": motion.speed, "bound": motion.bound}}
+        facts["key"] = check_key(key)
     return facts
 
 
 def _bytes(rgb: RGB) -> Sequence[int]:
     """Return a colour, floats in [0, 1], as MuJoCo writes it into a texture."""
     return [int(255 * value) for value in rgb]
-
-
-def _paint(model: mujoco.MjModel, renderer: Renderer, name: str, pixels: Sequence[int] | np.ndarray) -> None:
-    """Fill a texture with one colour or one picture, uint8 (side, side, 3), and upload it."""
-    texture = model.tex(name).id
-    texels = texture_texels(model, texture)
-    texels[:] = np.broadcast_to(np.asarray(pixels, np.uint8), _shape(model, texture)).reshape(-1)
-    renderer.upload_texture(texture)
-
-
-def _shape(model: mujoco.MjModel, texture: int) -> tuple[int, int, int]:
-    return int(model.tex_height[texture]), int(model.tex_width[texture]), int(model.tex_nchannel[texture])

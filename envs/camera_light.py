@@ -86,16 +86,24 @@ class LightScene(BaseScene):
     def begin_episode(self, model: mujoco.MjModel, renderer: Renderer, episode: int) -> None:
         """Place and tint the lights of ``episode``."""
         self._memory.restore(model)
-        self._model, self._offset = model, np.zeros((model.nlight, 3))
-        if self.position is not None:
-            rng = counter_rng(self.seed, f"level/light_position/{self.position}", episode)
-            self._offset = rng.choice(LIGHT_POSITION[self.position], size=(model.nlight, 3))
-        if self.color is not None:
-            rng = counter_rng(self.seed, f"level/light_color/{self.color}", episode)
-            most = LIGHT_COLOR[self.color]
-            shift = rng.uniform(-most, most, (model.nlight, 3))
-            model.light_diffuse[:] = np.clip(self._memory.own("light_diffuse") + shift, 0.0, 1.0)
+        self._model, self._offset = model, self.draw_offset(model.nlight, episode)
+        model.light_diffuse[:] = self.draw_diffuse(self._memory.own("light_diffuse"), episode)
         self._place(model, self._offset)
+
+    def draw_offset(self, lights: int, episode: int) -> np.ndarray:
+        """Return where the lights stand, float (lights, 3), metres from their own places."""
+        if self.position is None:
+            return np.zeros((lights, 3))
+        rng = counter_rng(self.seed, f"level/light_position/{self.position}", episode)
+        return rng.choice(LIGHT_POSITION[self.position], size=(lights, 3))
+
+    def draw_diffuse(self, own: np.ndarray, episode: int) -> np.ndarray:
+        """Return the lights' colours, float (lights, 3) in [0, 1]: their own plus a shift."""
+        if self.color is None:
+            return own
+        rng = counter_rng(self.seed, f"level/light_color/{self.color}", episode)
+        most = LIGHT_COLOR[self.color]
+        return np.clip(own + rng.uniform(-most, most, own.shape), 0.0, 1.0)
 
     def begin_frame(self, data: mujoco.MjData, agent_step: int, control_step: int) -> None:
         """Move moving lights to where they are at ``agent_step``."""

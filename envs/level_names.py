@@ -35,6 +35,11 @@ class Level:
         cam_id: number of the camera that observes; None is the task's own.
         object_size: difficulty of the size at which the agent is drawn; None leaves it.
         second_object: an agent of another domain stands beside.
+        light_intensity: difficulty of the lights' strength; None leaves it. This and the next exist on the
+            Adroit hand only.
+        cam_angle: difficulty of where the cameras look; None leaves them.
+        cam_fov: difficulty of how far the cameras zoom; None leaves them.
+        table_texture: difficulty of the table's pictures; None leaves it.
     """
 
     name: str
@@ -51,6 +56,10 @@ class Level:
     cam_id: int | None = None
     object_size: str | None = None
     second_object: bool = False
+    light_intensity: str | None = None
+    cam_angle: str | None = None
+    cam_fov: str | None = None
+    table_texture: str | None = None
 
 
 _MAIN = (
@@ -64,12 +73,15 @@ LEVELS = tuple(level.name for level in _MAIN)
 # RL-ViGen's axes for DMControl besides the background; cam_id takes a number instead of a difficulty.
 AXES = ("objects_color", "light_position", "light_color", "moving_light", "cam_pos", "cam_id")
 AXIS_LEVELS = tuple(f"{axis}_{how}" for axis in AXES if axis != "cam_id" for how in DIFFICULTIES)
+# Those that only its Adroit part has.
+HAND_AXES = ("light_intensity", "cam_angle", "cam_fov", "table_texture")
+HAND_LEVELS = tuple(f"{axis}_{how}" for axis in HAND_AXES for how in DIFFICULTIES)
 DISTRACTING_LEVELS = tuple(f"distracting_cs_{intensity}" for intensity in INTENSITIES)
 OBJECT_LEVELS = (*(f"object_size_{how}" for how in DIFFICULTIES), "second_object")
 GROUPS = ("all", "axes", "distracting", "objects")
 
 # The order in which a combination names its parts, and the kind of each: two of one kind exclude each other.
-PARTS = ("color", "video", "distracting_cs", *AXES, "object_size", "second_object")
+PARTS = ("color", "video", "distracting_cs", *AXES, *HAND_AXES, "object_size", "second_object")
 _KINDS = {"color": "background", "video": "background", "distracting_cs": "background"}
 # distracting_cs moves the camera and recolours every material itself.
 _WITHIN_DISTRACTING = ("objects_color", "cam_pos", "cam_id")
@@ -79,6 +91,7 @@ _CAMERAS = {
     **{domain: len(find_task(f"adroit_{domain}").cameras) for domain in ADROIT_DOMAINS},
 }
 _FEWEST_CAMERAS = 2
+_WITHOUT_TABLE = ("relocate",)  # transparent, because one of its cameras looks from below
 _WITHOUT_AGENT_MATERIAL = ("dog",)  # and it wears a skin, which has no size of its own
 _ALIASES = {"original": "train", "clean": "train"}
 
@@ -86,7 +99,7 @@ _SINGLE = {
     **{level.name: level for level in _MAIN},
     **{
         f"{axis}_{how}": replace(Level(f"{axis}_{how}"), **{axis: how})  # type: ignore[arg-type]
-        for axis in (*AXES[:-1], "object_size")
+        for axis in (*AXES[:-1], *HAND_AXES, "object_size")
         for how in DIFFICULTIES
     },
     **{f"distracting_cs_{i}": Level(f"distracting_cs_{i}", distracting=i) for i in INTENSITIES},
@@ -122,8 +135,10 @@ def check_domain(level: Level, domain: str) -> None:
     """Raise ``ConfigError`` where a domain does not support a level; the message names what it supports."""
     domain = DOMAIN_ALIASES.get(domain, domain)
     fault = None
-    if domain in ADROIT_DOMAINS and (foreign := _unknown_to_adroit(level)):
-        fault = f"{foreign} is not part of it on the Adroit hand"
+    if domain in ADROIT_DOMAINS and (reason := _fault_on_adroit(level, domain)):
+        fault = reason
+    elif domain not in ADROIT_DOMAINS and (only := next((a for a in HAND_AXES if getattr(level, a)), None)):
+        fault = f"{only} exists on the Adroit hand only"
     elif level.distracting is not None and domain not in GROUND_ALPHA:
         fault = f"distracting_cs exists for the domains {', '.join(sorted(GROUND_ALPHA))}"
     elif level.cam_id is not None and level.cam_id >= camera_count(domain):
@@ -170,12 +185,15 @@ def expand_levels(
     domain = None if domain is None else DOMAIN_ALIASES.get(domain, domain)
     found: dict[str, None] = {}
     for name in names:
-        expanded = [""]
+        expanded, grouped = [""], False
         for part in str(name).split("+"):
             choices = _members(_plain(part), domain, one_camera) or (part,)
+            grouped = grouped or len(choices) > 1
             expanded = [f"{one}+{choice}" if one else choice for one in expanded for choice in choices]
-        for one in expanded:
-            level = get_level(one)
+        levels = [get_level(one) for one in expanded]
+        if grouped and domain in ADROIT_DOMAINS:
+            levels = [level for level in levels if not _fault_on_adroit(level, domain)] or levels
+        for level in levels:
             if domain is not None:
                 check_domain(level, domain)
             if level.cam_id is not None and not one_camera:
@@ -194,20 +212,29 @@ def _members(group: str, domain: str | None, one_camera: bool = True) -> tuple[s
         return LEVELS
     if group == "axes":
         cameras = range(camera_count(domain)) if domain is not None and one_camera else ()
-        if domain in ADROIT_DOMAINS:
-            return tuple(f"cam_id_{camera}" for camera in cameras)
         axes = (name for name in AXIS_LEVELS if not (bare and name.startswith("objects_color")))
+        if domain in ADROIT_DOMAINS:
+            axes = (n for n in (*AXIS_LEVELS, *HAND_LEVELS) if not _fault_on_adroit(get_level(n), domain))
         return (*axes, *(f"cam_id_{camera}" for camera in cameras))
     if group == "objects" and domain not in ADROIT_DOMAINS:
         return ("second_object",) if bare else OBJECT_LEVELS
     return DISTRACTING_LEVELS if group == "distracting" and domain not in ADROIT_DOMAINS else ()
 
 
-def _unknown_to_adroit(level: Level) -> str | None:
-    """Return a part of a level that the Adroit scenes do not have, or None."""
-    own = {"name", "background_color", "agent_color", "video", "video_floor", "cam_id"}
-    changed = (field for field in fields(Level) if getattr(level, field.name) != field.default)
-    return next((field.name for field in changed if field.name not in own), None)
+def _fault_on_adroit(level: Level, domain: str) -> str | None:
+    """Return why a level does not exist on an Adroit scene, or None."""
+    foreign = [name for name in ("distracting", "object_size", "second_object") if getattr(level, name)]
+    if foreign:
+        return f"{foreign[0]} is not part of it on the Adroit hand"
+    dressed = "color_*" if level.background_color else "video_*" if level.video else ""
+    for axis in ("objects_color", "table_texture"):
+        if dressed and getattr(level, axis):
+            return f"{axis} is part of {dressed} already on the Adroit hand"
+    if level.video and level.moving_light:
+        return "video_* move the light already on the Adroit hand"
+    if level.table_texture and domain in _WITHOUT_TABLE:
+        return "its table is not drawn"
+    return None
 
 
 def _plain(name: str) -> str:
@@ -235,7 +262,7 @@ def _unknown(plain: str, shown: str) -> ConfigError:
 
 _SHORT = (
     *LEVELS,
-    *(f"{axis}_easy|hard" for axis in (*AXES[:-1], "object_size")),
+    *(f"{axis}_easy|hard" for axis in (*AXES[:-1], *HAND_AXES, "object_size")),
     "cam_id_N",
     "second_object",
     f"distracting_cs_{'|'.join(INTENSITIES)}",
@@ -268,7 +295,7 @@ def _refuse_contradictions(parts: Iterable[Level], name: str) -> None:
 def _impossible(name: str, why: str) -> ConfigError:
     cure = (
         "Join at most one of color_*, video_* and distracting_cs_* with at most one level of each of "
-        f"{', '.join(AXES)}, object_size and second_object; distracting_cs_* goes without "
+        f"{', '.join((*AXES, *HAND_AXES))}, object_size and second_object; distracting_cs_* goes without "
         f"{', '.join(_WITHIN_DISTRACTING)}."
     )
     return ConfigError(f"The levels of '{name}' cannot be worn together: {why}.", cure)

@@ -164,7 +164,9 @@ def build_scene(
         difficulty = chosen.background_color or chosen.video
         table = None if difficulty is None else _colours(difficulty, source, data_dir)
         bank = None if chosen.video is None else _clips(chosen.video, source, data_dir, image_size)
-        parts = adroit_parts(chosen, seed, check_key(key), table, bank)
+        tints = chosen.objects_color
+        objects = None if tints is None else _colours(tints, source, data_dir)
+        parts = adroit_parts(chosen, seed, check_key(key), table, bank, objects)
         return ComposedScene(parts) if parts else NullScene()
     if chosen.background_color is not None:
         recolour = rules.recolour_agent and chosen.agent_color is not None
@@ -232,7 +234,10 @@ def describe_level(
     if chosen.objects_color is not None:
         table = _colours(chosen.objects_color, source, data_dir)
         facts["objects_color"] = {"colors": len(table.entries), "name": table.name, "sha256": table.digest}
-    return facts | _constants(chosen) | (describe_adroit(chosen, key) if hand else {})
+    if hand:
+        camera = {} if chosen.cam_id is None else {"cam_id": chosen.cam_id}
+        return facts | camera | describe_adroit(chosen, key)
+    return facts | _constants(chosen)
 
 
 def _constants(level: Level) -> dict[str, Any]:

@@ -24,6 +24,8 @@ class PixelFakeEnv(gymnasium.Env):
         foreground: put the exact mask of both bars into ``info``.
         state: observe the green bar's place and the time, float32 (2,), beside the pixels.
         success: tell in ``info`` whether the bars are less than 0.05 apart.
+        views: of how many cameras; each sees the bars two pixels further to the right. 0: of one, without an
+            axis of its own.
 
     ``reset(options={"initial_state_dict": {"cursor": ..., "target": ...}})`` begins with the bars there.
     """
@@ -36,9 +38,11 @@ class PixelFakeEnv(gymnasium.Env):
         foreground: bool = False,
         state: bool = False,
         success: bool = False,
+        views: int = 0,
     ) -> None:
+        self.views = views
         self.size, self.length, self.terminate_at, self.foreground = size, length, terminate_at, foreground
-        pixels = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
+        pixels = gymnasium.spaces.Box(0, 255, (*([views] if views else []), size, size, 3), np.uint8)
         vector = gymnasium.spaces.Box(-1, np.inf, (2,), np.float32)
         self.beside, self.success = state, success
         self.observation_space = gymnasium.spaces.Dict(
@@ -78,7 +82,12 @@ class PixelFakeEnv(gymnasium.Env):
         frame[target, 0] = 255
         frame[cursor, 1] = 255
         state = {"state": np.array([self.cursor, len(self._actions)], np.float32)} if self.beside else {}
-        info: dict[str, Any] = {"foreground": cursor | target} if self.foreground else {}
+        truth = cursor | target
+        if self.views:
+            frame, truth = (
+                np.stack([np.roll(a, 2 * v, 1) for v in range(self.views)]) for a in (frame, truth)
+            )
+        info: dict[str, Any] = {"foreground": truth} if self.foreground else {}
         if self.success:
             info["success"] = np.bool_(abs(self.cursor - self.target) < 0.05)
         return {"pixels": frame, **state}, info

@@ -18,6 +18,7 @@ from rich.console import Console
 import algos
 from common import faults
 from common.files import sha256_file
+from common.views import stacked_shape, view_count
 from tests.support.fake_env import FAKE_MASKER_INFO, FakeVectorEnv, reset_fake_episodes
 from training.factory import state_size
 from training.snapshot import SnapshotStore, read_manifest
@@ -57,12 +58,13 @@ def make_run(
     """Return a run of 120 decisions and 50 updates, unless ``cfg`` says otherwise."""
     cfg = SMALL | cfg
     venv = FakeVectorEnv(cfg.get("num_envs", 1), **({"length": 10} | (env or {})))
-    size = venv.single_observation_space["pixels"].shape[0]
+    shape = venv.single_observation_space["pixels"].shape
+    channels, size, _ = stacked_shape(shape)
     options = {"feature_dim": 8, "hidden_dim": 16, "num_expl_steps": 30, "stddev_schedule": 0.3} | (
         agent or {}
     )
     learner = getattr(algos, kind)(
-        (3 * cfg["frame_stack"], size, size), (1,), seed=cfg.get("seed", 0),
+        (channels * cfg["frame_stack"], size, size), (1,), seed=cfg.get("seed", 0), views=view_count(shape),
         state_dim=state_size(venv.single_observation_space), **options,
     )  # fmt: skip
     console = Console(file=io.StringIO())
