@@ -10,8 +10,9 @@ from PIL import Image
 import annotate
 from common.errors import ConfigError, InputError, run_script
 from common.paths import PROJECT_ROOT
-from envs.reference_scene import POSES, deepest_pixel, draw_reference
+from envs.reference_scene import POSES, VIEWS, deepest_pixel, draw_reference
 
+ALL = {**POSES, **VIEWS}
 FOLDER = PROJECT_ROOT / "reference_images"
 
 
@@ -26,12 +27,12 @@ def run(monkeypatch, *arguments):
 
 @pytest.mark.parametrize(
     "domain",
-    [pytest.param(d, marks=pytest.mark.slow) if d in ("hammer", "relocate") else d for d in POSES],
+    [pytest.param(d, marks=pytest.mark.slow) if d in ("hammer", "relocate", *VIEWS) else d for d in ALL],
 )
 def test_committed_files_are_what_the_simulator_draws(domain):
     picture = draw_reference(domain)
     image, mask = read(f"{domain}_0.png"), read(f"{domain}_masked_0.png")
-    side = POSES[domain].image_size
+    side = ALL[domain].image_size
     assert image.shape == (side, side, 3) and mask.shape == (side, side) and set(np.unique(mask)) == {0, 255}
     # another version of Mesa may round a few edge pixels otherwise
     assert np.abs(image.astype(int) - picture.image).mean() < 1.0
@@ -40,7 +41,7 @@ def test_committed_files_are_what_the_simulator_draws(domain):
     assert len(picture.parts) == len(list(FOLDER.glob(f"{domain}_masked_0_*.png")))
 
 
-@pytest.mark.parametrize("domain", POSES)
+@pytest.mark.parametrize("domain", ALL)
 def test_points_and_parts_lie_on_the_mask(domain):
     mask = read(f"{domain}_masked_0.png") > 0
     points = json.loads((FOLDER / "points.json").read_text())[domain]

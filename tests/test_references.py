@@ -66,3 +66,5 @@ def test_points_of_the_annotation_tool_are_the_configured_ones():
     for domain in DOMAINS:
         cfg, _ = configured(domain)
         assert [list(point) for point in cfg.extra_points_list] == annotated[domain]
+        for camera, own in cfg.camera_references.items():
+            assert [list(point) for point in own.extra_points_list] == annotated[f"{domain}_{camera}"]

@@ -7,7 +7,8 @@ import pytest
 
 import envs
 from common.errors import ConfigError
-from envs.adroit_levels import KEY_PURPLE, MOVING_LIGHT
+from envs.adroit_axes import MOVING_LIGHT
+from envs.adroit_levels import KEY_PURPLE
 from envs.adroit_textures import TABLES, table_picture
 from envs.colors import colour_index, texture_texels
 from envs.level_names import LEVELS, expand_levels, supported_groups
@@ -143,15 +144,13 @@ def test_what_is_supported():
     for domain in ADROIT_DOMAINS:
         assert supported_groups(domain) == ("all", "axes")
         assert expand_levels(["all"], domain) == LEVELS
-    assert expand_levels(["axes"], "door") == ("cam_id_0", "cam_id_1", "cam_id_2")
     assert expand_levels(["video_hard+cam_id_1"], "pen") == ("video_hard+cam_id_1",)
 
 
 @pytest.mark.parametrize(
     ("level", "options", "words", "cure"),
     [
-        ("light_color_hard", {}, "light_color is not part of it on the Adroit hand", "video_hard"),
-        ("video_easy+cam_pos_easy", {}, "cam_pos is not part of it", "cam_id_0"),
+        ("object_size_hard", {}, "object_size is not part of it on the Adroit hand", "video_hard"),
         ("distracting_cs_0.1", {}, "distracting is not part of it", "color_easy"),
         ("second_object", {}, "second_object is not part of it", "train"),
         ("video_hard", {"key": "green"}, "cannot be keyed by 'green'", "purple, segmentation"),
