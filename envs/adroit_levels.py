@@ -18,7 +18,7 @@ from common.seeding import counter_rng
 from envs.adroit_model import PURPLE
 from envs.adroit_textures import TABLES, VERSION, table_picture
 from envs.camera_light import LightScene, Motion
-from envs.colors import RGB, SKYBOX, colour_index, texture_texels
+from envs.colors import RGB, SKYBOX, colour_bytes, colour_index, fill_texture
 from envs.data import ColourTable
 from envs.level_names import Level
 from envs.scene import BaseScene, ModelMemory, Scene
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from envs.renderer import Renderer
 
-KEY_PURPLE = tuple(int(255 * part) for part in PURPLE)  # as MuJoCo writes it into a texture
+KEY_PURPLE = colour_bytes(PURPLE)
 KEYS = ("purple", "segmentation")
 MOVING_LIGHT = {"easy": Motion(0.04, 1.2), "hard": Motion(0.12, 3.0)}
-_TABLE = "marblecube"
-_GROUND = "ground"
+TABLE = "marblecube"
+GROUND = "ground"
 _UNCOLOURED = (0.5, 0.5, 0.5, 1.0)  # MuJoCo's default: such a geom shows its material's colour
 
 
@@ -61,14 +61,33 @@ class DressScene(BaseScene):
         """Dress the scene of ``episode``."""
         self._memory.restore(model)
         entry = self.colours.entries[colour_index(self.seed, episode, len(self.colours.entries))]
-        bare = (model.geom_rgba == np.array(_UNCOLOURED, np.float32)).all(axis=1)
-        model.geom_rgba[bare] = (*entry["self_rgb"], 1.0)
-        model.geom_rgba[model.geom(_GROUND).id, 3] = 0.0
-        _paint(model, renderer, SKYBOX, self.sky or _bytes(entry["skybox_rgb"]))
         rng = counter_rng(self.seed, f"level/table/{self.difficulty}", episode)
-        texture = model.tex(_TABLE).id
-        side = int(model.tex_width[texture])
-        _paint(model, renderer, _TABLE, table_picture(self.difficulty, int(rng.integers(TABLES)), side))
+        side = int(model.tex_width[model.tex(TABLE).id])
+        table = table_picture(self.difficulty, int(rng.integers(TABLES)), side)
+        dress(model, renderer, entry["self_rgb"], self.sky or colour_bytes(entry["skybox_rgb"]), table)
+
+
+def dress(
+    model: mujoco.MjModel,
+    renderer: Renderer,
+    tint: RGB,
+    sky: Sequence[int],
+    table: Sequence[int] | np.ndarray,
+) -> None:
+    """Take the ground of an Adroit scene away, tint what has no colour of its own, paint sky and table.
+
+    Args:
+        model: the live model, in its own colours.
+        renderer: is told about the textures.
+        tint: floats in [0, 1].
+        sky: uint8 RGB.
+        table: one colour, uint8 RGB, or a picture, uint8 (side, side, 3).
+    """
+    bare = (model.geom_rgba == np.array(_UNCOLOURED, np.float32)).all(axis=1)
+    model.geom_rgba[bare] = (*tint, 1.0)
+    model.geom_rgba[model.geom(GROUND).id, 3] = 0.0
+    fill_texture(model, renderer, SKYBOX, sky)
+    fill_texture(model, renderer, TABLE, table)
 
 
 class SkyVideoScene(ClipScene):
@@ -143,20 +162,3 @@ def describe_adroit(level: Level, key: str | None) -> dict[str, Any]:
         motion = MOVING_LIGHT[difficulty]
         facts |= {"key": check_key(key), "moving_light": {"speed": motion.speed, "bound": motion.bound}}
     return facts
-
-
-def _bytes(rgb: RGB) -> Sequence[int]:
-    """Return a colour, floats in [0, 1], as MuJoCo writes it into a texture."""
-    return [int(255 * value) for value in rgb]
-
-
-def _paint(model: mujoco.MjModel, renderer: Renderer, name: str, pixels: Sequence[int] | np.ndarray) -> None:
-    """Fill a texture with one colour or one picture, uint8 (side, side, 3), and upload it."""
-    texture = model.tex(name).id
-    texels = texture_texels(model, texture)
-    texels[:] = np.broadcast_to(np.asarray(pixels, np.uint8), _shape(model, texture)).reshape(-1)
-    renderer.upload_texture(texture)
-
-
-def _shape(model: mujoco.MjModel, texture: int) -> tuple[int, int, int]:
-    return int(model.tex_height[texture]), int(model.tex_width[texture]), int(model.tex_nchannel[texture])
