@@ -27,7 +27,7 @@ from envs.tasks import find_task
 
 # Besides the one that observes; relocate is seen by three.
 _OTHER_CAMERAS = {"relocate": ("cam1", "cam2")}
-_HELD = 10  # control steps between two pictures of an episode
+HELD = 10  # control steps between two pictures of an episode
 _TABLE_BODY = "table"
 _OBJECT = "Object"
 _FREE_JOINTS = ("OBJTx", "OBJTy", "OBJTz", "OBJRx", "OBJRy", "OBJRz")
@@ -53,7 +53,7 @@ def collect_adroit(domain: str, count: int, seed: int, size: int = 84) -> dict[s
     """
     task = find_task(f"adroit_{domain}")
     rng = counter_rng(seed, f"poses/{domain}")
-    env = make_simulator(task, seed=seed, image_size=size, action_repeat=_HELD)
+    env = make_simulator(task, seed=seed, image_size=size, action_repeat=HELD)
     cameras = [env.model.camera(name).id for name in _OTHER_CAMERAS.get(domain, ())]
     cameras += [task.camera] * max(1, len(cameras))
     try:
