@@ -144,10 +144,8 @@ class Bench:
                         found[frames.planned], frames.masks[frames.planned]
                     )
         if self.unet is not None:
-            result["unet"] = {
-                level: {d: summary(self.unet(data[d, level].pixels), data[d, level].masks) for d in self.maskers}
-                for level in levels
-            }
+            scores = {key: summary(self.unet(frames.pixels), frames.masks) for key, frames in data.items()}
+            result["unet"] = {level: {d: scores[d, level] for d in self.maskers} for level in levels}
         return result
 
     def _rival_sheet(self, data: Data, seed: int) -> None:
