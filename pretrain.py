@@ -9,10 +9,10 @@ from pathlib import Path
 
 from common.devices import resolve_device
 from common.errors import run_script
+from common.files import sha256_file
 from common.paths import PROJECT_ROOT
 from common.stopping import Stopped, StopSignal
-from envs.pretraining_domains import find_domains
-from envs.pretraining_frames import POSE_TASKS
+from envs.pretraining_domains import KNOWN_DOMAINS, find_domains
 from samg.pretraining.arguments import parse
 from samg.pretraining.banks import Amounts, prepare_banks
 from samg.pretraining.composites import Banks
@@ -20,12 +20,13 @@ from samg.pretraining.display import Display
 from samg.pretraining.export import export_weights
 from samg.pretraining.loop import Schedule, Trainer, load_checkpoint
 from samg.pretraining.presence import calibrate_presence
+from samg.tiny import read_tiny_record, read_tiny_state
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Collect, draw, train, export; a signal ends it with what was done saved."""
     given = sys.argv[1:] if arguments is None else arguments
-    chosen = parse(given, list(POSE_TASKS))
+    chosen = parse(given, KNOWN_DOMAINS)
     display = Display()
     with StopSignal(at_once=True) as stop:
         try:
@@ -41,6 +42,7 @@ def pretrain(chosen: Namespace, given: list[str], display: Display, stop: StopSi
     device = resolve_device(chosen.device, chosen.threads)
     domains = find_domains(chosen.domains)
     amounts = Amounts(chosen.frames, chosen.backgrounds, chosen.objects)
+    weights = read_tiny_state(chosen.start)[0] if chosen.start else None
     schedule = Schedule(
         steps=chosen.steps,
         minutes=chosen.minutes,
@@ -48,11 +50,12 @@ def pretrain(chosen: Namespace, given: list[str], display: Display, stop: StopSi
         learning_rate=chosen.learning_rate,
         save_every=chosen.save_every,
         seed=chosen.seed,
+        start=sha256_file(chosen.start) if chosen.start else "",
     )
     load_checkpoint(chosen.out, schedule, amounts.describe(domains), device)
     banks = prepare_banks(domains, chosen.out / "data", amounts, chosen.seed, display)
     banks = Banks(banks.frames.to(device), banks.backgrounds.to(device), banks.objects.to(device))
-    trainer = Trainer(banks, schedule, chosen.out)
+    trainer = Trainer(banks, schedule, chosen.out, weights)
     if trainer.step:
         display.say(f"Continuing at step {trainer.step}.")
     with display.progress("Training") as update:
@@ -68,6 +71,8 @@ def pretrain(chosen: Namespace, given: list[str], display: Display, stop: StopSi
         "minutes": round(trainer.seconds / 60, 1),
         "device": str(device),
     }
+    if chosen.start:
+        made_by["start"] = {"sha256": schedule.start, **read_tiny_record(chosen.start)}
     for path in outputs(chosen):
         record = export_weights(trainer.networks, path, made_by)
         display.say(f"{path}: {record['bytes'] / 1e6:.2f} MB, sha256 {record['sha256']}")

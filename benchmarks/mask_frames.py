@@ -12,9 +12,11 @@ from benchmarks.planned_poses import load_planned
 from common.files import atomic_path
 from common.seeding import counter_rng
 from envs import make_env
+from envs.pretraining_adroit import HELD, adroit_poses
 from envs.pretraining_frames import POSE_TASKS, poses
-from envs.reference_scene import part_masks
+from envs.reference_scene import POSES, part_masks
 from envs.renderer import load_mujoco
+from envs.tasks import ADROIT_DOMAINS as HAND_DOMAINS
 from envs.tasks import find_task
 
 DOMAINS = tuple(POSE_TASKS)
@@ -34,9 +36,9 @@ class Frames:
     """Frames of one domain on one level.
 
     Attributes:
-        pixels: uint8 (N, 84, 84, 3).
-        masks: bool (N, 84, 84), the simulator's foreground.
-        parts: bool (N, M, 84, 84), its parts in the references' order; M is 0 for undivided objects.
+        pixels: uint8 (N, H, H, 3), H as the domain's reference has it: 84, the pen 160.
+        masks: bool (N, H, H), the simulator's foreground.
+        parts: bool (N, M, H, H), its parts in the references' order; M is 0 for undivided objects.
         planned: bool (N,), whether the pose is a competent controller's.
     """
 
@@ -52,7 +54,7 @@ def frames_of(
     """Render ``count`` frames, or read what an earlier call with the same arguments rendered.
 
     Args:
-        domain: one of ``DOMAINS``.
+        domain: one of ``DOMAINS`` or ``HAND_DOMAINS``.
         level: a key of ``LEVELS``, or any level of the environment.
         count: how many.
         seed: of poses, colours and clips; pretraining never uses it.
@@ -62,7 +64,8 @@ def frames_of(
     """
     path = cache / f"frames{_FORMAT}-{domain}-{level}-{source}-{count}-s{seed}.npz"
     if not path.exists():
-        made = _render(domain, level, count, seed, source, data_dir)
+        render = _render_hand if domain in HAND_DOMAINS else _render
+        made = render(domain, level, count, seed, source, data_dir)
         with atomic_path(path) as temporary:
             np.savez(temporary, **{field.name: getattr(made, field.name) for field in fields(Frames)})
     with np.load(path) as stored:
@@ -95,6 +98,30 @@ def _render(domain: str, level: str, count: int, seed: int, source: str, data_di
         if mask.sum() >= _SMALLEST:
             parts = part_masks(env, domain, mask)
             found.append((observation["pixels"], mask, parts, np.array(third)))
+    env.close()
+    return Frames(*(np.stack(column) for column in zip(*found, strict=True)))
+
+
+def _render_hand(domain: str, level: str, count: int, seed: int, source: str, data_dir: str | None) -> Frames:
+    """Draw poses of noise and random ones, a new scene for every episode or three poses."""
+    env: Any = make_env(
+        f"adroit_{domain}",
+        LEVELS.get(level, level),
+        source,
+        data_dir,
+        seed=seed,
+        foreground=True,
+        action_repeat=HELD,
+        image_size=POSES[domain].image_size,
+    )
+    found: list[tuple[np.ndarray, ...]] = []
+    for _ in adroit_poses(domain, env, counter_rng(seed, f"benchmark/{domain}/{level}")):
+        observation, info = env.observe()
+        mask = info["foreground"]
+        if mask.sum() >= _SMALLEST:
+            found.append((observation["pixels"], mask, part_masks(env, domain, mask), np.array(False)))
+        if len(found) == count:
+            break
     env.close()
     return Frames(*(np.stack(column) for column in zip(*found, strict=True)))
 

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.mask_controls import Data, run_masker
-from benchmarks.mask_frames import DOMAINS
 
+_SHOWN = 84  # pixels
 _TITLES = {
     "own_iou": "IoU of the own object",
     "rival_taken": "share of the rival taken",
@@ -50,15 +50,16 @@ def quality_table(levels: Mapping[str, Any], unet: Mapping[str, Any] | None) -> 
         return f"{values} ({_plain(unet[level][domain]['iou'])})" if unet else values
 
     def mean(source: Mapping[str, Any], level: str, key: str) -> float:
-        return float(np.mean([source[level][domain][key] for domain in DOMAINS]))
+        return float(np.mean([source[level][domain][key] for domain in domains]))
 
-    rows = [[domain, *(cell(level, domain) for level in levels)] for domain in DOMAINS]
+    domains = list(next(iter(levels.values())))
+    rows = [[domain, *(cell(level, domain) for level in levels)] for domain in domains]
     means = []
     for level in levels:
         text = " ".join(_plain(mean(levels, level, key)) for key in ("iou", "recall", "precision"))
         means.append(f"{text} ({_plain(mean(unet, level, 'iou'))})" if unet else text)
     rows.append(["**mean**", *means])
-    lowest = [_plain(min(levels[level][domain]["iou"] for domain in DOMAINS)) for level in levels]
+    lowest = [_plain(min(levels[level][domain]["iou"] for domain in domains)) for level in levels]
     rows.append(["worst domain", *lowest])
     rows.append(["10th percentile of IoU, mean", *(_plain(mean(levels, level, "p10")) for level in levels)])
     below = [f"{100 * mean(levels, level, 'below_half'):.1f} %" for level in levels]
@@ -68,8 +69,9 @@ def quality_table(levels: Mapping[str, Any], unet: Mapping[str, Any] | None) -> 
 
 def planned_table(planned: Mapping[str, Any]) -> str:
     """Return the IoU on the planner's poses alone."""
-    rows = [[domain, *(_plain(planned[level][domain]) for level in planned)] for domain in DOMAINS]
-    means = [float(np.mean([planned[level][domain] for domain in DOMAINS])) for level in planned]
+    domains = list(next(iter(planned.values())))
+    rows = [[domain, *(_plain(planned[level][domain]) for level in planned)] for domain in domains]
+    means = [float(np.mean([planned[level][domain] for domain in domains])) for level in planned]
     return table(["domain", *planned], [*rows, ["**mean**", *map(_plain, means)]])
 
 
@@ -116,9 +118,9 @@ def report(result: Mapping[str, Any]) -> str:
     parts = [
         "IoU, recall, precision" + (" (IoU of the U-Net)" if unet else ""),
         quality_table(result["levels"], unet),
-        "IoU on the planner's poses alone",
-        planned_table(result["planned"]),
     ]
+    if any(result["planned"].values()):  # the hand has no planner
+        parts += ["IoU on the planner's poses alone", planned_table(result["planned"])]
     if "obedience" in result:
         parts += ["Obedience", obedience_table(result["obedience"])]
         parts += [
@@ -135,11 +137,16 @@ def report(result: Mapping[str, Any]) -> str:
 def picture(maskers: Mapping[str, Any], data: Data, levels: Sequence[str], path: Path) -> None:
     """Save a sheet: per domain a pair of rows (frames, masked frames), four frames of each level."""
     rows = []
-    for domain in DOMAINS:
+    for domain, masker in maskers.items():
         shown = np.concatenate([data[domain, level].pixels[:4] for level in levels])
-        found = run_masker(maskers[domain], shown)
-        rows += [np.concatenate(list(shown), 1), np.concatenate(list(shown * found[..., None]), 1)]
+        masked = shown * run_masker(masker, shown)[..., None]
+        rows += [np.concatenate([_sized(frame) for frame in frames], 1) for frames in (shown, masked)]
     Image.fromarray(np.concatenate(rows)).save(path)
+
+
+def _sized(frame: np.ndarray) -> np.ndarray:
+    """Return a frame uint8 (H, H, 3) at the size of most: (84, 84, 3)."""
+    return np.asarray(Image.fromarray(frame).resize((_SHOWN, _SHOWN), Image.Resampling.BOX))
 
 
 def rival_picture(maskers: Mapping[str, Any], pairs: Mapping[str, np.ndarray], path: Path) -> None:

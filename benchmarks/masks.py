@@ -29,7 +29,7 @@ from benchmarks.mask_controls import (
     run_masker,
     summary,
 )
-from benchmarks.mask_frames import DOMAINS, LEVELS, frames_of, paste
+from benchmarks.mask_frames import DOMAINS, HAND_DOMAINS, LEVELS, frames_of, paste
 from benchmarks.mask_tables import median, picture, report, rival_picture
 from benchmarks.unet import load_unet, predict
 from common.errors import run_script
@@ -49,6 +49,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--weights", default=None)
     parser.add_argument("--frames", type=int, default=24, help="per domain and level")
     parser.add_argument("--levels", nargs="+", default=list(LEVELS), choices=list(LEVELS))
+    known = [*DOMAINS, *HAND_DOMAINS]
+    parser.add_argument(
+        "--domains", nargs="+", default=list(DOMAINS), choices=known, metavar="DOMAIN", help=", ".join(known)
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[100, 101, 102])
     parser.add_argument("--source", default="dmcgb", help="dmcgb or procedural")
     parser.add_argument("--data-dir", default=None)
@@ -57,7 +61,10 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--skip", nargs="*", default=[], choices=["controls", "ablations"])
     parser.add_argument("--out", default="runs/masks", help="folder for masks.json, masks.md and pictures")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    if set(chosen.domains) != set(DOMAINS):
+        chosen.skip = ["controls", "ablations"]  # each domain's rivals are among the seven
+    return chosen
 
 
 def reference(domain: str) -> Reference:
@@ -87,7 +94,7 @@ class Bench:
         self.chosen, self.out = chosen, out
         settings: dict[str, Any] = {"weights": chosen.weights} if chosen.weights else {}
         self.settings = settings
-        self.maskers = {domain: self.fit(reference(domain)) for domain in DOMAINS}
+        self.maskers = {domain: self.fit(reference(domain)) for domain in chosen.domains}
         self.unet = None
         if chosen.unet:
             network = load_unet(chosen.unet)
@@ -104,11 +111,11 @@ class Bench:
             (domain, level): frames_of(
                 domain, level, chosen.frames, seed, chosen.source, chosen.data_dir, self.out
             )
-            for domain in DOMAINS
+            for domain in chosen.domains
             for level in levels
         }
         result = self._quality(data, levels)
-        promptable = isinstance(self.maskers[DOMAINS[0]], SamGMasker)
+        promptable = isinstance(next(iter(self.maskers.values())), SamGMasker)
         if "controls" not in chosen.skip:
             checked = [level for level in ("clean", "video_hard") if level in levels]
             result["obedience"] = {c: obedience(self.maskers, data, c, self.unet) for c in checked}
@@ -128,16 +135,17 @@ class Bench:
         result: dict[str, Any] = {"levels": {}, "planned": {}}
         for level in levels:
             result["levels"][level], result["planned"][level] = {}, {}
-            for domain in DOMAINS:
+            for domain, masker in self.maskers.items():
                 frames = data[domain, level]
-                found = run_masker(self.maskers[domain], frames.pixels)
+                found = run_masker(masker, frames.pixels)
                 result["levels"][level][domain] = summary(found, frames.masks)
-                result["planned"][level][domain] = iou(found[frames.planned], frames.masks[frames.planned])
+                if frames.planned.any():
+                    result["planned"][level][domain] = iou(
+                        found[frames.planned], frames.masks[frames.planned]
+                    )
         if self.unet is not None:
-            result["unet"] = {
-                level: {d: summary(self.unet(data[d, level].pixels), data[d, level].masks) for d in DOMAINS}
-                for level in levels
-            }
+            scores = {key: summary(self.unet(frames.pixels), frames.masks) for key, frames in data.items()}
+            result["unet"] = {level: {d: scores[d, level] for d in self.maskers} for level in levels}
         return result
 
     def _rival_sheet(self, data: Data, seed: int) -> None:
@@ -159,7 +167,7 @@ def main() -> None:
         text = report(seeds[str(seed)])
         print(f"\nseed {seed}\n\n{text}", flush=True)
     middle = median(list(seeds.values()))
-    info = bench.maskers[DOMAINS[0]].info
+    info = next(iter(bench.maskers.values())).info
     record = {
         "masker": info.variant,
         "method": info.method,

@@ -29,6 +29,7 @@ from torch import Generator, Tensor, nn
 from common.devices import resolve_device
 from common.errors import ConfigError, InputError, NonFiniteError, run_script
 from common.files import atomic_path, sha256_file, write_json
+from common.numerics import training_autocast
 from common.paths import output_path, resolve
 from common.seeding import derive_seed
 from envs.pretraining_domains import find_domains
@@ -167,7 +168,7 @@ def _optimise(
         generator = Generator(compositor.device).manual_seed(derive_seed(seed, "unet/step", step))
         batch = compositor.batch(generator)
         wanted = targets(batch, compositor.domains).float()
-        with torch.autocast(compositor.device.type, dtype=torch.bfloat16):
+        with training_autocast(compositor.device):
             logits = net(batch.frames)
         logits = logits.float()
         entropy = F.binary_cross_entropy_with_logits(logits, wanted)

@@ -10,7 +10,6 @@ that several views do not move as one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from common.seeding import counter_rng, derive_seed
 from envs.adroit_textures import TABLES, VERSION, table_picture
 from envs.camera_light import LightScene, Motion
-from envs.colors import colour_index, texture_texels
+from envs.colors import RGB, colour_index, fill_texture
 from envs.data import ColourTable
 from envs.level_names import Level
 from envs.scene import BaseScene, ModelMemory, Scene
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 GROUND = "ground"
 TABLE = "marblecube"
-UNCOLOURED = (0.5, 0.5, 0.5, 1.0)  # MuJoCo's default: such a geom shows its material's colour
+_UNCOLOURED = (0.5, 0.5, 0.5, 1.0)  # MuJoCo's default: such a geom shows its material's colour
 
 LIGHT_POSITION = {"easy": (0.5, 0.5, 0.2), "hard": (1.0, 1.0, 0.5)}  # metres, at most, per coordinate
 LIGHT_INTENSITY = {"easy": (0.7, 1.4), "hard": (0.4, 2.5)}  # factors, from and to
@@ -131,7 +130,8 @@ class TintScene(BaseScene):
     def begin_episode(self, model: mujoco.MjModel, renderer: Renderer, episode: int) -> None:
         """Tint the scene of ``episode``."""
         self._memory.restore(model)
-        tint(model, self.colours.entries[colour_index(self.seed, episode, len(self.colours.entries))])
+        entries = self.colours.entries
+        tint_bare(model, entries[colour_index(self.seed, episode, len(entries))]["self_rgb"])
 
 
 class TableScene(BaseScene):
@@ -147,31 +147,19 @@ class TableScene(BaseScene):
 
     def begin_episode(self, model: mujoco.MjModel, renderer: Renderer, episode: int) -> None:
         """Cover the table of ``episode``."""
-        cover_table(model, renderer, self.difficulty, self.seed, episode)
+        fill_texture(model, renderer, TABLE, episode_table(model, self.difficulty, self.seed, episode))
 
 
-def tint(model: mujoco.MjModel, entry: dict[str, Any]) -> None:
-    """Give the geoms without a colour of their own an entry's ``self_rgb``."""
-    bare = (model.geom_rgba == np.array(UNCOLOURED, np.float32)).all(axis=1)
-    model.geom_rgba[bare] = (*entry["self_rgb"], 1.0)
+def tint_bare(model: mujoco.MjModel, rgb: RGB) -> None:
+    """Give the geoms without a colour of their own a colour, floats in [0, 1]."""
+    bare = (model.geom_rgba == np.array(_UNCOLOURED, np.float32)).all(axis=1)
+    model.geom_rgba[bare] = (*rgb, 1.0)
 
 
-def cover_table(model: mujoco.MjModel, renderer: Renderer, difficulty: str, seed: int, episode: int) -> None:
-    """Paint the picture of an episode onto the table."""
+def episode_table(model: mujoco.MjModel, difficulty: str, seed: int, episode: int) -> np.ndarray:
+    """Return the picture of the table in an episode, uint8 (side, side, 3)."""
     rng = counter_rng(seed, f"level/table/{difficulty}", episode)
-    side = int(model.tex_width[model.tex(TABLE).id])
-    paint_texture(model, renderer, TABLE, table_picture(difficulty, int(rng.integers(TABLES)), side))
-
-
-def paint_texture(
-    model: mujoco.MjModel, renderer: Renderer, name: str, pixels: Sequence[int] | np.ndarray
-) -> None:
-    """Fill a texture with one colour or one picture, uint8 (side, side, 3), and upload it."""
-    texture = model.tex(name).id
-    texels = texture_texels(model, texture)
-    shape = int(model.tex_height[texture]), int(model.tex_width[texture]), int(model.tex_nchannel[texture])
-    texels[:] = np.broadcast_to(np.asarray(pixels, np.uint8), shape).reshape(-1)
-    renderer.upload_texture(texture)
+    return table_picture(difficulty, int(rng.integers(TABLES)), int(model.tex_width[model.tex(TABLE).id]))
 
 
 def axis_parts(level: Level, seed: int, objects: ColourTable | None) -> list[Scene]:

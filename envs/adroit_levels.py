@@ -14,9 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from common.errors import ConfigError
-from envs.adroit_axes import GROUND, axis_parts, cover_table, describe_axes, paint_texture, table_facts, tint
+from envs.adroit_axes import (
+    GROUND,
+    TABLE,
+    axis_parts,
+    describe_axes,
+    episode_table,
+    table_facts,
+    tint_bare,
+)
 from envs.adroit_model import PURPLE
-from envs.colors import RGB, SKYBOX, colour_index
+from envs.colors import RGB, SKYBOX, colour_bytes, colour_index, fill_texture
 from envs.data import ColourTable
 from envs.level_names import Level
 from envs.scene import BaseScene, ModelMemory, Scene
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
 
     from envs.renderer import Renderer
 
-KEY_PURPLE = tuple(int(255 * part) for part in PURPLE)  # as MuJoCo writes it into a texture
+KEY_PURPLE = colour_bytes(PURPLE)
 KEYS = ("purple", "segmentation")
 
 
@@ -55,10 +63,30 @@ class DressScene(BaseScene):
         """Dress the scene of ``episode``."""
         self._memory.restore(model)
         entry = self.colours.entries[colour_index(self.seed, episode, len(self.colours.entries))]
-        tint(model, entry)
-        model.geom_rgba[model.geom(GROUND).id, 3] = 0.0
-        paint_texture(model, renderer, SKYBOX, self.sky or _bytes(entry["skybox_rgb"]))
-        cover_table(model, renderer, self.difficulty, self.seed, episode)
+        table = episode_table(model, self.difficulty, self.seed, episode)
+        dress(model, renderer, entry["self_rgb"], self.sky or colour_bytes(entry["skybox_rgb"]), table)
+
+
+def dress(
+    model: mujoco.MjModel,
+    renderer: Renderer,
+    tint: RGB,
+    sky: Sequence[int],
+    table: Sequence[int] | np.ndarray,
+) -> None:
+    """Take the ground of an Adroit scene away, tint what has no colour of its own, paint sky and table.
+
+    Args:
+        model: the live model, in its own colours.
+        renderer: is told about the textures.
+        tint: floats in [0, 1].
+        sky: uint8 RGB.
+        table: one colour, uint8 RGB, or a picture, uint8 (side, side, 3).
+    """
+    tint_bare(model, tint)
+    model.geom_rgba[model.geom(GROUND).id, 3] = 0.0
+    fill_texture(model, renderer, SKYBOX, sky)
+    fill_texture(model, renderer, TABLE, table)
 
 
 class SkyVideoScene(ClipScene):
@@ -135,8 +163,3 @@ def describe_adroit(level: Level, key: str | None) -> dict[str, Any]:
     if level.video is not None:
         facts["key"] = check_key(key)
     return facts
-
-
-def _bytes(rgb: RGB) -> Sequence[int]:
-    """Return a colour, floats in [0, 1], as MuJoCo writes it into a texture."""
-    return [int(255 * value) for value in rgb]

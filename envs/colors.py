@@ -8,7 +8,7 @@ uploaded. State, physics and the rendering context stay as they are, which a rel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -149,6 +149,22 @@ def texture_texels(model: mujoco.MjModel, texture: int) -> np.ndarray:
     size = int(model.tex_height[texture]) * int(model.tex_width[texture]) * int(model.tex_nchannel[texture])
     start = int(model.tex_adr[texture])
     return model.tex_data[start : start + size]
+
+
+def fill_texture(
+    model: mujoco.MjModel, renderer: Renderer, name: str, pixels: Sequence[int] | np.ndarray
+) -> None:
+    """Fill a texture with one colour or one picture, uint8 (side, side, 3), and upload it."""
+    texture = model.tex(name).id
+    shape = [int(size[texture]) for size in (model.tex_height, model.tex_width, model.tex_nchannel)]
+    texels = texture_texels(model, texture)
+    texels[:] = np.broadcast_to(np.asarray(pixels, np.uint8), shape).reshape(-1)
+    renderer.upload_texture(texture)
+
+
+def colour_bytes(rgb: RGB) -> tuple[int, ...]:
+    """Return a colour, floats in [0, 1], as MuJoCo writes it into a texture."""
+    return tuple(int(255 * value) for value in rgb)
 
 
 class Painter:

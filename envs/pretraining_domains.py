@@ -1,4 +1,4 @@
-"""What can be pretrained on, by name: domains of the DeepMind Control suite, and users' own environments."""
+"""What can be pretrained on, by name: DeepMind Control suite, Adroit hand, users' own environments."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.errors import ConfigError, nearest
+from envs.adroit_model import compile_model
 from envs.backends import check_rendering
+from envs.pretraining_adroit import collect_adroit
 from envs.pretraining_frames import POSE_TASKS, collect_domain
 from envs.pretraining_gym import GymDomain
+from envs.tasks import ADROIT_DOMAINS
+
+KNOWN_DOMAINS = (*POSE_TASKS, *ADROIT_DOMAINS)
+"""What is trained on when nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,11 @@ class SuiteDomain:
         """What its files are called."""
         return self.name
 
+    @property
+    def body(self) -> str:
+        """What domains with the same robot in them have in common."""
+        return self.name
+
     def check(self) -> None:
         """Draw one small picture.
 
@@ -42,6 +53,33 @@ class SuiteDomain:
         return collect_domain(self.name, count, seed)
 
 
+@dataclass(frozen=True)
+class AdroitDomain(SuiteDomain):
+    """A scene of the Adroit hand.
+
+    Attributes:
+        name: one of ``envs.tasks.ADROIT_DOMAINS``.
+    """
+
+    @property
+    def body(self) -> str:
+        """The hand, which is in all of them."""
+        return "adroit"
+
+    def check(self) -> None:
+        """Draw one small picture, and find the scene.
+
+        Raises:
+            DependencyError: this machine cannot render, or the package that holds the scenes is missing.
+        """
+        super().check()
+        compile_model(self.name)
+
+    def collect(self, count: int, seed: int) -> dict[str, np.ndarray]:
+        """Render ``count`` poses; see ``collect_adroit``."""
+        return collect_adroit(self.name, count, seed)
+
+
 Domain = SuiteDomain | GymDomain
 
 
@@ -49,7 +87,7 @@ def find_domains(entries: Sequence[str]) -> tuple[Domain, ...]:
     """Return the domains of a command line; nothing is imported, made or rendered yet.
 
     Args:
-        entries: names of ``POSE_TASKS``, or gymnasium ids: ``MyHand-v0``, ``my_package.envs:MyHand-v0``,
+        entries: of ``KNOWN_DOMAINS``, or gymnasium ids: ``MyHand-v0``, ``my_package.envs:MyHand-v0``,
             ``hand=my_package.envs:MyHand-v0``.
 
     Raises:
@@ -72,10 +110,12 @@ def find_domains(entries: Sequence[str]) -> tuple[Domain, ...]:
 def _find(entry: str) -> Domain:
     if entry in POSE_TASKS:
         return SuiteDomain(entry)
+    if entry in ADROIT_DOMAINS:
+        return AdroitDomain(entry)
     if re.search(r"[:=/]|-v\d+$", entry):
         return GymDomain.parse(entry)
     raise ConfigError(
         f"Unknown pretraining domain '{entry}'.",
-        f"{nearest(entry, POSE_TASKS)}Choose among {', '.join(sorted(POSE_TASKS))}, or name your own "
+        f"{nearest(entry, KNOWN_DOMAINS)}Choose among {', '.join(KNOWN_DOMAINS)}, or name your own "
         "environment: module:id, such as my_package.envs:MyHand-v0.",
     )

@@ -31,7 +31,7 @@ POSE_TASKS = {
 }
 SKY, FLOOR, PART, OTHER = 0, 1, 2, 9  # labels; parts of the agent are PART, PART + 1
 _POSES_PER_PALETTE = 5
-_SMALLEST = 12  # frames that show fewer pixels of the agent are dropped
+SMALLEST = 12  # frames that show fewer pixels of the agent are dropped
 
 
 def collect_domain(
@@ -198,7 +198,7 @@ def _visible_poses(
     for tried, state in enumerate(poses(domain, environment, rng)):
         _set_state(library, model, data, state)
         found = label(renderer.render_segmentation(data))
-        if ((found >= PART) & (found < OTHER)).sum() >= _SMALLEST:
+        if ((found >= PART) & (found < OTHER)).sum() >= SMALLEST:
             states.append(state)
             labels.append(found)
         if len(states) == count:

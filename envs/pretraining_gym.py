@@ -73,6 +73,11 @@ class GymDomain:
         digest = hashlib.sha256(f"{self.name}={self.env_id}".encode()).hexdigest()[:8]
         return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', self.name).lstrip('.')}-{digest}"
 
+    @property
+    def body(self) -> str:
+        """What it shares with no other domain."""
+        return self.name
+
     def check(self) -> None:
         """Make the environment, take one step and look at picture and mask; see ``collect`` for errors."""
         with contextlib.closing(_Rollouts(self, 0, 84)) as rollouts:

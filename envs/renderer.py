@@ -64,7 +64,8 @@ class Renderer:
         width: image width in pixels.
         camera: index of a camera of the model; -1 is MuJoCo's free camera.
         fast_render: draw shadows from a 512-pixel shadow map (about half the CPU time; some 0.1 % of the
-            pixels change by more than 8 of 255; ``benchmarks.render``). It changes the model's visual quality for good.
+            pixels change by more than 8 of 255; ``benchmarks.render``). It changes the model's visual
+            quality for good.
 
     Raises:
         ConfigError: the image is larger than the model's off-screen buffer, or there is no such camera.

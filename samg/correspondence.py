@@ -85,14 +85,26 @@ def similarity_maps(
     Returns:
         float64 (N, T, S, S) in [-1, 1].
     """
+    if not groups:
+        raise ValueError("groups: expected at least one encoder, got none")
+    first = next(iter(maps.values()))
+    if first.device.type != "cpu" or len(first) < 2:
+        return _similarity(maps, targets, groups)
+    # Frame by frame: the float64 copies of a whole batch leave every cache, and are paid for page by page.
+    frames = [{name: value[index : index + 1] for name, value in maps.items()} for index in range(len(first))]
+    return torch.cat([_similarity(frame, targets, groups) for frame in frames])
+
+
+def _similarity(
+    maps: Mapping[str, Tensor], targets: Mapping[str, Tensor], groups: Sequence[OperatorGroup]
+) -> Tensor:
     count = sum(len(group.encoders) for group in groups)
     total: Tensor | None = None
     for group in groups:
         cosines = [cosine_maps(maps[name].double(), targets[name].double()) for name in group.encoders]
         part = resize_maps(torch.stack(cosines).sum(0) if len(cosines) > 1 else cosines[0], group.operator)
         total = part if total is None else total + part
-    if total is None:
-        raise ValueError("groups: expected at least one encoder, got none")
+    assert total is not None  # there is at least one group
     return total / count
 
 

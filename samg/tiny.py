@@ -161,6 +161,45 @@ def _read_record(sidecar: Path, weights: Path) -> dict[str, Any]:
     return record
 
 
+def read_tiny_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a weights file and make sure that it fits the networks.
+
+    Returns:
+        float32 tensors as ``TinyNetworks.load_state_dict`` wants them, and the file's metadata.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another architecture.
+    """
+    tensors, metadata = _read_weights(path)
+    expected = TinyNetworks().state_dict()
+    wrong = sorted(set(expected) ^ set(tensors)) or [
+        key for key, value in expected.items() if value.shape != tensors[key].shape
+    ]
+    if wrong:
+        raise InputError(
+            f"{path} does not fit the tiny networks: tensor {wrong[0]!r} is missing, superfluous or of "
+            "another shape.",
+            "The file comes from another version of this package; make a new one with pretrain.py.",
+        )
+    broken = [key for key, value in tensors.items() if not bool(value.isfinite().all())]
+    if broken:
+        raise InputError(
+            f"{path} is damaged: tensor {broken[0]!r} holds values that are not finite.",
+            _CURE,
+        )
+    return tensors, metadata
+
+
+def read_tiny_record(path: Path) -> dict[str, Any]:
+    """Return how the weights in ``path`` were made; empty where no record lies beside them.
+
+    Raises:
+        InputError: the record is of other weights.
+    """
+    sidecar = path.with_suffix(".json")
+    return _read_record(sidecar, path) if sidecar.is_file() else {}
+
+
 def load_tiny_networks(
     device: str | torch.device = "cpu", weights: str | Path | None = None
 ) -> tuple[TinyNetworks, dict[str, Any]]:
@@ -177,28 +216,9 @@ def load_tiny_networks(
         InputError: the file is missing, damaged, or of another architecture.
     """
     path = WEIGHTS if weights is None else resolve(weights)
-    tensors, metadata = _read_weights(path)
+    tensors, metadata = read_tiny_state(path)
     networks = TinyNetworks()
-    expected = networks.state_dict()
-    wrong = sorted(set(expected) ^ set(tensors)) or [
-        key for key, value in expected.items() if value.shape != tensors[key].shape
-    ]
-    if wrong:
-        raise InputError(
-            f"{path} does not fit the tiny networks: tensor {wrong[0]!r} is missing, superfluous or of "
-            "another shape.",
-            "The file comes from another version of this package; make a new one with pretrain.py.",
-        )
-    broken = [key for key, value in tensors.items() if not bool(value.isfinite().all())]
-    if broken:
-        raise InputError(
-            f"{path} is damaged: tensor {broken[0]!r} holds values that are not finite.",
-            _CURE,
-        )
     networks.load_state_dict(tensors)
     networks.presence = json.loads(metadata.get("presence", "{}"))
-    record: dict[str, Any] = {"architecture": metadata["architecture"]}
-    sidecar = path.with_suffix(".json")
-    if sidecar.is_file():
-        record |= _read_record(sidecar, path)
+    record = {"architecture": metadata["architecture"], **read_tiny_record(path)}
     return networks.requires_grad_(False).fuse().to(device), record

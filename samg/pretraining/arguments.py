@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import ConfigError
-from common.paths import output_path
+from common.paths import output_path, resolve
 from samg.pretraining.banks import Amounts
 from samg.pretraining.loop import Schedule
 
@@ -49,6 +49,7 @@ def parse(arguments: Sequence[str], domains: Sequence[str]) -> argparse.Namespac
     if chosen.minutes == 0 and chosen.steps == 0:
         raise ConfigError("No budget was given.", "Pass --minutes M, or --steps N.")
     chosen.out = _folder(chosen.out)
+    chosen.start = resolve(chosen.start) if chosen.start else None
     return chosen
 
 
@@ -87,5 +88,6 @@ def _parser(domains: Sequence[str]) -> argparse.ArgumentParser:
     add("--seed", type=int, default=schedule.seed, help="of data, weights and pictures")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=int, default=0, help="CPU threads (0: PyTorch's default)")
+    add("--start", metavar="FILE", help="weights to start from, made by an earlier run (default: fresh ones)")
     add("--ship", action="store_true", help="replace the weights in samg/weights")
     return parser

@@ -30,6 +30,11 @@ class Domain(Protocol):
         """What files of its frames are called."""
         ...
 
+    @property
+    def body(self) -> str:
+        """What domains that show the same robot have in common."""
+        ...
+
     def check(self) -> None:
         """Find out cheaply whether frames can be collected; raise a ``SamgError`` if not."""
         ...
@@ -122,4 +127,5 @@ def prepare_frames(
         arrays = domain.collect(count, seed)
         check_domain(domain.name, arrays)
         save_domain(paths[domain.name], arrays)
-    return build_bank({name: load_domain(path) for name, path in paths.items()})
+    bodies = {domain.name: domain.body for domain in domains}
+    return build_bank({name: load_domain(path) for name, path in paths.items()}, bodies)

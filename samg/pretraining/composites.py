@@ -1,12 +1,13 @@
 """Training pictures, composed in one vectorised go on any device: several labelled objects per frame.
 
-Classes 0 to D - 1 are the domains, D and D + 1 two random objects that change with every step. A batch holds
-one reference per class and K composites. The reference alone says which object is wanted, so every object's
-visible pixels are labelled.
+Classes 0 to D - 1 are the domains (those with the same robot are one class and take turns), D and D + 1 two
+random objects that change with every step. A batch holds one reference per class and K composites. The
+reference alone says which object is wanted, so every object's visible pixels are labelled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -58,7 +59,7 @@ class Banks:
     @property
     def classes(self) -> int:
         """Number of classes in a batch."""
-        return len(self.frames.domains) + RANDOM_OBJECTS
+        return len(self.frames.slots) + RANDOM_OBJECTS
 
 
 class _Layers(NamedTuple):
@@ -79,11 +80,41 @@ class Compositor:
 
     def __init__(self, banks: Banks, composites: int) -> None:
         self.banks, self.composites = banks, composites
-        self.device = banks.backgrounds.device
-        self.domains = len(banks.frames.domains)
+        self.device, self.domains = banks.backgrounds.device, len(banks.frames.slots)
 
     def batch(self, generator: Generator) -> Batch:
         """Draw one batch with ``generator`` (of the banks' device)."""
+        members = []
+        for slot in self.banks.frames.slots:
+            turn = 0
+            if len(slot) > 1:
+                turn = int(torch.randint(len(slot), (1,), generator=generator, device=self.device))
+            members.append(slot[turn])
+        return _Drawing(self.banks, self.composites, members).batch(generator)
+
+
+class _Drawing:
+    """Draws one batch in which every class is one of its domains.
+
+    Args:
+        banks: what to draw from.
+        composites: K.
+        members: the domain of each class.
+    """
+
+    def __init__(self, banks: Banks, composites: int, members: Sequence[int]) -> None:
+        self.banks, self.composites = banks, composites
+        self.device = banks.backgrounds.device
+        self.domains = len(members)
+        starts = torch.tensor(banks.frames.starts, device=self.device)
+        chosen = torch.tensor(members, device=self.device)
+        self.low, self.high = starts[chosen], starts[chosen + 1]
+        # A class of several domains is a composite's own as often as all of them.
+        times = torch.tensor([len(slot) for slot in banks.frames.slots], device=self.device)
+        self.turns = torch.arange(self.domains, device=self.device).repeat_interleave(times)
+
+    def batch(self, generator: Generator) -> Batch:
+        """Draw it."""
         g = generator
         objects = torch.randint(len(self.banks.objects), (RANDOM_OBJECTS,), generator=g, device=self.device)
         references, reference_masks = self._references(objects, g)
@@ -95,10 +126,9 @@ class Compositor:
         return torch.rand(shape, generator=g, device=self.device)
 
     def _frame_index(self, classes: Tensor, g: Generator) -> Tensor:
-        """Draw a frame of each domain in ``classes`` (N,); random objects get some frame, to be replaced."""
-        starts = torch.tensor(self.banks.frames.starts, device=self.device)
+        """Draw a frame of each class in ``classes`` (N,); random objects get some frame, to be replaced."""
         domain = classes.clamp(max=self.domains - 1)
-        low, high = starts[domain], starts[domain + 1]
+        low, high = self.low[domain], self.high[domain]
         drawn = low + (self._uniform(g, len(classes)) * (high - low)).long()
         return torch.minimum(drawn, high - 1)
 
@@ -175,9 +205,9 @@ class Compositor:
 
     def _composites(self, objects: Tensor, g: Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         k, device, bank = self.composites, self.device, self.banks.frames
-        own = (
-            torch.arange(k, device=device) + torch.randint(self.domains, (1,), generator=g, device=device)
-        ) % (self.domains)
+        turns = self.turns
+        first = torch.randint(len(turns), (1,), generator=g, device=device)
+        own = turns[(torch.arange(k, device=device) + first) % len(turns)]
         u = self._uniform(g, k, 6)
         modes = torch.tensor([0.28, 0.48, 0.88], device=device)  # clean, recoloured, sky and floor, sky alone
         mode = (u[:, :1] > modes).sum(1)

@@ -29,7 +29,9 @@ class FrameBank:
         key_mask: bool (F, 84, 84), what a chroma key takes from the keyed frame.
         labels: uint8 (F, 84, 84): 0 sky, 1 floor, 2 and 3 the object's parts, 9 anything else.
         starts: (D + 1,) where each domain's frames begin.
-        two_parts: which domains have a second part.
+        slots: the domains of each class, by number. Those that show the same robot share a class and take
+            turns: side by side, one would have to be both wanted and unwanted.
+        two_parts: which classes have a second part.
     """
 
     domains: tuple[str, ...]
@@ -37,6 +39,7 @@ class FrameBank:
     key_mask: Tensor
     labels: Tensor
     starts: tuple[int, ...]
+    slots: tuple[tuple[int, ...], ...]
     two_parts: tuple[bool, ...]
 
     def to(self, device: torch.device) -> FrameBank:
@@ -76,13 +79,16 @@ def check_domain(name: str, arrays: Mapping[str, np.ndarray]) -> None:
         )
 
 
-def build_bank(collected: Mapping[str, Mapping[str, np.ndarray]]) -> FrameBank:
+def build_bank(
+    collected: Mapping[str, Mapping[str, np.ndarray]], bodies: Mapping[str, str] | None = None
+) -> FrameBank:
     """Stack the arrays of several domains.
 
     Args:
         collected: domain -> arrays: ``clean`` uint8 (F, 84, 84, 3) and ``labels`` uint8 (F, 84, 84);
             optionally ``recoloured`` and ``keyed`` like ``clean``, ``key_mask`` bool like ``labels``. Missing
             ones are replaced by the clean frames and the exact background.
+        bodies: domain -> the robot in it; domains with the same share a class. None: each has its own.
 
     Raises:
         InputError: see ``check_domain``; or fewer than two domains.
@@ -100,13 +106,18 @@ def build_bank(collected: Mapping[str, Mapping[str, np.ndarray]]) -> FrameBank:
         keys.append(np.asarray(arrays.get("key_mask", background), bool))
         labels.append(arrays["labels"])
         starts.append(starts[-1] + len(arrays["labels"]))
+    groups: dict[str, list[int]] = {}
+    for number, name in enumerate(collected):
+        groups.setdefault((bodies or {}).get(name, name), []).append(number)
+    divided = [bool((label == PART + 1).any()) for label in labels]
     return FrameBank(
         tuple(collected),
         torch.from_numpy(np.concatenate(paints)),
         torch.from_numpy(np.concatenate(keys)),
         torch.from_numpy(np.concatenate(labels)),
         tuple(starts),
-        tuple(bool((label == PART + 1).any()) for label in labels),
+        tuple(map(tuple, groups.values())),
+        tuple(any(divided[number] for number in group) for group in groups.values()),
     )
 
 

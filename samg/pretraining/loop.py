@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from common.errors import InputError, NonFiniteError
 from common.files import atomic_path, sweep_stages
+from common.numerics import training_autocast
 from common.seeding import derive_seed
 from common.stopping import StopSignal
 from samg.pretraining.banks import describe
@@ -53,6 +54,8 @@ class Schedule:
         warm: share of the budget in which the decoder is trained every third step only.
         save_every: steps between checkpoints.
         seed: of weights and pictures.
+        start: SHA-256 of the weights file that training starts from; empty for fresh weights. The decoder,
+            which then knows what it is asked for, is trained in every step.
     """
 
     steps: int = 0
@@ -64,6 +67,7 @@ class Schedule:
     warm: float = 0.3
     save_every: int = 50
     seed: int = 0
+    start: str = ""
 
     def progress(self, step: int, seconds: float) -> float:
         """Return the share of the budget that is spent, in [0, 1]."""
@@ -79,12 +83,18 @@ class Trainer:
         banks: what pictures are made of, on the training device.
         schedule: the budget.
         folder: receives ``checkpoint.pt`` and ``curves.csv``; a checkpoint found there is resumed.
+        weights: of the networks at the start (``samg.tiny.read_tiny_state``); None draws them.
     """
 
-    def __init__(self, banks: Banks, schedule: Schedule, folder: Path) -> None:
+    def __init__(
+        self, banks: Banks, schedule: Schedule, folder: Path, weights: Mapping[str, Tensor] | None = None
+    ) -> None:
         self.schedule, self.folder, self.device = schedule, folder, banks.backgrounds.device
         torch.manual_seed(derive_seed(schedule.seed, "weights"))
-        self.networks = TinyNetworks().to(self.device).to(memory_format=torch.channels_last)
+        self.networks = TinyNetworks()
+        if weights is not None:
+            self.networks.load_state_dict(weights)
+        self.networks = self.networks.to(self.device).to(memory_format=torch.channels_last)
         decayed = [p for p in self.networks.parameters() if p.ndim > 1]
         others = [p for p in self.networks.parameters() if p.ndim <= 1]
         self.optimiser = torch.optim.AdamW(
@@ -134,7 +144,8 @@ class Trainer:
             group["lr"] = self.schedule.learning_rate * warm_up * (1 - 0.995 * progress)
         generator = Generator(self.device).manual_seed(derive_seed(self.schedule.seed, "step", self.step))
         batch = self.compositor.batch(generator)
-        with_decoder = progress >= self.schedule.warm or self.step % 3 == 0
+        warm = 0.0 if self.schedule.start else self.schedule.warm
+        with_decoder = progress >= warm or self.step % 3 == 0
         draw = torch.rand((), generator=generator, device=self.device).item()
         passes = (1 if draw < 0.45 else 2 if draw < 0.82 else 3) if with_decoder else 0
         self.optimiser.zero_grad(set_to_none=True)
@@ -150,8 +161,8 @@ class Trainer:
         return {key: float(value) for key, value in metrics.items()}
 
     def _losses(self, batch: Batch, passes: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        bf16 = torch.autocast(self.device.type, dtype=torch.bfloat16)
-        with bf16:
+        half = training_autocast(self.device)
+        with half:
             encoded = self.networks.encode(batch.frames)
         columns = build_columns(encoded, batch, self.divided, generator)
         targets = choose_targets(columns, batch, generator)
@@ -161,7 +172,7 @@ class Trainer:
             order = torch.randperm(len(targets.row), generator=generator, device=self.device)
             targets = Targets(*(field[order[: self.schedule.decoded]] for field in targets))
             embedding = encoded.embedding[len(batch.reference_masks) :][targets.row]
-            with bf16:
+            with half:
                 decoder, iou = self._decode(embedding, columns, targets, batch, passes, generator)
             loss = loss + 2 * decoder
             metrics |= {"mask": decoder.detach(), "iou": iou}
@@ -269,7 +280,7 @@ def load_checkpoint(
     hint = "Choose another output folder, or delete this one."
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-        theirs = {"architecture": state["architecture"], **json.loads(state["schedule"])}
+        theirs = {"architecture": state["architecture"], "start": "", **json.loads(state["schedule"])}
         theirs |= json.loads(state.get("data", "{}"))  # none in those of earlier versions
     except Exception as error:  # torch raises many kinds for a damaged file
         raise InputError(f"The checkpoint {path} cannot be read ({error!r}).", hint) from error

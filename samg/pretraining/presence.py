@@ -42,7 +42,7 @@ def calibrate_presence(
     for number in range(batches):
         generator = Generator(banks.backgrounds.device).manual_seed(derive_seed(seed, "presence", number))
         batch = compositor.batch(generator)
-        domains = len(banks.frames.domains)
+        domains = len(banks.frames.slots)
         maps = networks.encode(batch.frames).maps
         count = len(batch.reference_masks)
         owners = torch.arange(domains, device=batch.classes.device)

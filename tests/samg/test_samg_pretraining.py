@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,24 @@ def test_batches_are_seeded_and_shaped(banks: Banks) -> None:
     whole, first, second = one.reference_masks[1]
     assert torch.equal(whole, first | second) and not (first & second).any() and second.any()
     assert not one.second[one.classes == 0].any()
+
+
+def test_domains_with_the_same_robot_take_turns_as_one_class(banks: Banks) -> None:
+    arrays = {name: domain_arrays(seed, seed == 1) for seed, name in enumerate(("one", "two", "three"))}
+    shared = build_bank(arrays, {"one": "hand", "two": "two", "three": "hand"})
+    assert shared.slots == ((0, 2), (1,)) and shared.two_parts == (False, True)
+    assert banks.frames.slots == ((0,), (1,), (2,))
+    shapes = {name: torch.from_numpy(arrays[name]["labels"] > 0) for name in arrays}
+    compositor, seen, own = Compositor(replace(banks, frames=shared), 6), set(), []
+    for seed in range(12):
+        batch = compositor.batch(generator(seed))
+        assert batch.reference_masks.shape[0] == 2 + RANDOM_OBJECTS
+        seen |= {
+            name for name in shapes if (shapes[name] == batch.reference_masks[0, 0]).flatten(1).all(1).any()
+        }
+        own.append((batch.own == 0).float().mean().item())
+    assert seen == {"one", "three"}  # both have been the class's reference
+    assert np.mean(own) == pytest.approx(2 / 3, abs=0.05)  # two of three domains
 
 
 def test_labels_are_where_the_objects_are(banks: Banks) -> None:
@@ -221,6 +240,18 @@ def test_foreign_checkpoints_are_refused(banks: Banks, tmp_path: Path) -> None:
         Trainer(banks, Schedule(steps=4, composites=4), tmp_path)
 
 
+def test_training_starts_from_given_weights_with_its_decoder(banks: Banks, tmp_path: Path) -> None:
+    first = Trainer(banks, Schedule(steps=1, composites=4), tmp_path / "first")
+    weights = {name: value + value.new_ones(()) for name, value in first.networks.state_dict().items()}
+    schedule = Schedule(steps=40, composites=4, start="a" * 64)
+    trainer = Trainer(banks, schedule, tmp_path / "next", weights)
+    assert all(torch.equal(value, weights[name]) for name, value in trainer.networks.state_dict().items())
+    assert all("mask" in trainer.train_step() for _ in range(3))  # fresh ones: every third step
+    trainer.save()
+    with pytest.raises(InputError, match=r"another start: a+, not b+"):
+        Trainer(banks, replace(schedule, start="b" * 64), tmp_path / "next", weights)
+
+
 def test_rows_that_a_crash_tore_are_dropped(banks: Banks, tmp_path: Path) -> None:
     trainer = Trainer(banks, Schedule(steps=9, composites=4), tmp_path)
     trainer.step = 2
@@ -276,3 +307,27 @@ def test_poses_are_seeded_and_labelled() -> None:
     build_bank({"a": one, "b": again})
     with pytest.raises(ConfigError, match="pretraining domain"):
         collect_domain("unicycle", 3, seed=0)
+
+
+def test_adroit_poses_are_seeded_and_labelled() -> None:
+    from envs.pretraining_adroit import collect_adroit
+
+    arrays = collect_adroit("relocate", 3, 1)
+    assert np.array_equal(arrays["labels"], collect_adroit("relocate", 3, 1)["labels"])
+    assert all(arrays[key].shape == (3, 84, 84, 3) for key in ("clean", "recoloured", "keyed"))
+    labels, key = arrays["labels"], arrays["key_mask"]
+    assert set(np.unique(labels)) == {0, PART, PART + 1}  # no table, no ground: sky, hand and ball, target
+    # The sky is one colour in each paint, and what the key takes is the sky.
+    for name in ("clean", "recoloured", "keyed"):
+        for frame, label in zip(arrays[name], labels, strict=True):
+            sky = frame[(label == 0) & ~_near(label > 0)]
+            assert (sky == sky[0]).all(), name
+    assert (key & (labels > 0)).sum() < 0.1 * (labels > 0).sum()
+    assert key[(labels == 0)].mean() > 0.9
+    assert not np.array_equal(arrays["clean"][0], arrays["recoloured"][0])
+
+
+def _near(mask: np.ndarray) -> np.ndarray:
+    """Return a mask grown by one pixel on all sides."""
+    grown = np.pad(mask, 1)
+    return np.any([grown[1 + y : 85 + y, 1 + x : 85 + x] for y in (-1, 0, 1) for x in (-1, 0, 1)], axis=0)

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from common.files import read_json
 from common.paths import PROJECT_ROOT
+from evaluation.run_directory import chosen_cameras
 from training.settings import TrainSettings
 from training.status import is_done, read_status, saved_steps
 from training.sweeps.expand import PlannedRun, Sweep
@@ -75,7 +76,8 @@ def run_needs(run: PlannedRun, folder: Path, rate: float | None, measured: bool)
     cfg, settings, figures = run.config, TrainSettings.from_config(run.config), speed()
     decisions = settings.planned_decisions
     there = decisions if is_done(folder, decisions) else min(saved_steps(folder) or 0, decisions)
-    frame = 3 * int(cfg.image_size) ** 2
+    views = len(cameras) if isinstance(cameras := chosen_cameras(cfg), list) else 1
+    frame = 3 * views * int(cfg.image_size) ** 2
     memory = figures["memory_mb"]
     base = memory["process"] + memory["environment"] * settings.num_envs + memory.get(_masker(cfg), 0)
     masked = _masker(cfg) != "none"
