@@ -36,11 +36,13 @@ class Prompts:
         points: float (P, 2), (x, y) pixels.
         labels: int (P,), 1 keep, 0 drop; others are not drawn.
         box: float (4,), x0 y0 x1 y1, or None; or several, (B, 4).
+        views: how many pictures side by side they belong to, P / views each.
     """
 
     points: np.ndarray
     labels: np.ndarray
     box: np.ndarray | None = None
+    views: int = 1
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Panel:
         image: uint8 (H, W, 3) RGB; bool or float (H, W), drawn in grey from 0 to 1; or a float (H, W)
             similarity map when ``heat`` is set.
         heat: draw ``image`` as a heat map over its own range.
-        prompts: drawn on top; the first positive point is a star.
+        prompts: drawn on top; the first positive point, of each view, is a star.
         note: short text under the panel.
         mask: bool (H, W): the image is darkened outside and outlined in blue.
         truth: bool (H, W): outlined in white.
@@ -125,7 +127,7 @@ def _draw_prompts(image: Image.Image, prompts: Prompts, scale: float) -> None:
         for x0, y0, x1, y1 in np.reshape(prompts.box, (-1, 4)).tolist():
             corners = (x0 * scale, y0 * scale, (x1 + 1) * scale - 1, (y1 + 1) * scale - 1)
             ImageDraw.Draw(image).rectangle(corners, outline=BOX, width=2)
-    kinds = marker_kinds(prompts.labels)
+    kinds = [kind for part in np.split(prompts.labels, prompts.views) for kind in marker_kinds(part)]
     # The first point, the best match of the target, is drawn last: on top.
     for point, kind in reversed(list(zip(prompts.points, kinds, strict=True))):
         if kind:

@@ -122,7 +122,8 @@ def explain_frame(masker: Any, frame: np.ndarray) -> Explanation:
     batch = np.ascontiguousarray(frame if frame.ndim == 4 else frame[None])
     answer, width = explain(torch.from_numpy(batch)), frame.shape[-2]
     points = np.concatenate(list(_moved(answer.points, width)))
-    prompts = Prompts(points, answer.labels.flatten().cpu().numpy(), _boxes(answer.boxes, width))
+    labels = answer.labels.flatten().cpu().numpy()
+    prompts = Prompts(points, labels, _boxes(answer.boxes, width), views=len(batch))
     passes = tuple(
         Step(side_by_side(one.masks.cpu().numpy()), _boxes(one.boxes, width))
         for one in getattr(answer, "passes", ())

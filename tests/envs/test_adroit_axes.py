@@ -57,8 +57,10 @@ SLOW = {*AXIS_LEVELS, *HAND_LEVELS} - {*FAST, "moving_light_easy", "moving_light
 def test_an_axis_changes_its_own_and_nothing_else(level, plain):
     axis = level.rsplit("_", 1)[0]
     own_frame, own = plain["door"]
-    (first, values), (second, others) = shown("door", level)
-    assert (first != own_frame).any(-1).mean() > 0.01 and (first != second).any(-1).mean() > 0.01
+    (first, values), (second, others), (third, _) = shown("door", level, (0, 1, 2))
+    assert (first != own_frame).any(-1).mean() > 0.01
+    # Whole degrees may come twice.
+    assert max((first != other).any(-1).mean() for other in (second, third)) > 0.01, "episodes look alike"
     changed = {name for name in NAMES if not np.array_equal(values[name], own[name])}
     assert changed == ({CHANGES[axis]} - {None})
     again = shown("door", level, (1,))[0]
