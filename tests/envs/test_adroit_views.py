@@ -70,6 +70,7 @@ def test_a_moment_of_several_views_can_be_restored():
         np.testing.assert_array_equal(fresh.observe()[0]["pixels"], frames[-1])
 
 
+@pytest.mark.slow
 def test_a_vector_of_environments_shares_all_views():
     venv = envs.make_vector_env("adroit_relocate", 1, camera=list(CAMERAS), **FIXED)
     try:
