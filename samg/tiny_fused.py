@@ -14,12 +14,22 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samg.tiny_modules import CORRESPONDENCE, DIM, SIZE, SKIP_84, TOKEN_GRID, Attention, TinyDecoder, TwoWayBlock
+from samg.tiny_modules import (
+    CORRESPONDENCE,
+    DIM,
+    SIZE,
+    SKIP_84,
+    TOKEN_GRID,
+    Attention,
+    TinyDecoder,
+    TwoWayBlock,
+)
 
 _PATCH = SIZE // TOKEN_GRID
 
@@ -104,10 +114,11 @@ class FewKeys(nn.Module):
 
 
 def _fused_block(block: TwoWayBlock) -> TwoWayBlock:
+    """Return a copy of a block with fused attentions."""
     fused = copy.deepcopy(block)
-    fused.self_attention = FewQueries(block.self_attention)
-    fused.to_image = FewQueries(block.to_image)
-    fused.to_tokens = FewKeys(block.to_tokens)
+    fused.add_module("self_attention", FewQueries(block.self_attention))
+    fused.add_module("to_image", FewQueries(block.to_image))
+    fused.add_module("to_tokens", FewKeys(block.to_tokens))
     return fused
 
 
@@ -118,6 +129,10 @@ class FusedDecoder(nn.Module):
         decoder: trained.
     """
 
+    mask_prompt: nn.Sequential
+    up42: nn.Linear
+    last_norm: nn.LayerNorm
+    iou_head: nn.Sequential
     image_code: Tensor
     no_mask: Tensor
     output_tokens: Tensor
@@ -134,7 +149,7 @@ class FusedDecoder(nn.Module):
             setattr(self, name, copy.deepcopy(getattr(decoder, name)))
         for name in ("image_code", "no_mask", "output_tokens"):
             self.register_buffer(name, getattr(decoder, name).detach().clone())
-        self.blocks = nn.ModuleList([_fused_block(block) for block in decoder.blocks])
+        self.blocks = nn.ModuleList([_fused_block(cast(TwoWayBlock, block)) for block in decoder.blocks])
         self.last_attention = FewQueries(decoder.last_attention)
         self._fuse_prompts(decoder)
         self._fuse_upsampling(decoder)
