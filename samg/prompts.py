@@ -13,7 +13,7 @@ POSITIVE, NEGATIVE, NO_POINT = 1, 0, -1
 
 def pixel_points(index: Tensor, width: int) -> Tensor:
     """Turn row-major pixel indices (...) into float points (..., 2), (x, y)."""
-    return torch.stack((index % width, torch.div(index, width, rounding_mode="floor")), dim=-1).float()
+    return torch.stack((index % width, index // width), dim=-1).float()
 
 
 def highest_points(maps: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def highest_points(maps: Tensor) -> Tensor:
     Returns:
         float (N, T, 2), (x, y); the first in reading order where several are equal.
     """
-    return pixel_points(maps.flatten(2).argmax(-1), maps.shape[-1])
+    return pixel_points(maps.flatten(2).max(-1).indices, maps.shape[-1])
 
 
 def lowest_points(maps: Tensor, window: Tensor | None = None) -> Tensor:
@@ -41,7 +41,7 @@ def lowest_points(maps: Tensor, window: Tensor | None = None) -> Tensor:
     """
     if window is not None:
         maps = maps.masked_fill(~window, torch.inf)
-    return pixel_points(maps.flatten(1).argmin(-1), maps.shape[-1])
+    return pixel_points(maps.flatten(1).min(-1).indices, maps.shape[-1])
 
 
 Box = tuple[float, float, float, float]

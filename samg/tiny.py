@@ -26,6 +26,7 @@ from common.paths import PROJECT_ROOT, resolve
 from efficientvit.output import SamOutput
 from samg.networks import Encoded
 from samg.numerics import MaskerNumerics, TunableNetworks
+from samg.tiny_fused import FusedDecoder
 from samg.tiny_modules import (
     CORRESPONDENCE,
     DIM,
@@ -56,7 +57,7 @@ class TinyNetworks(TunableNetworks):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = TinyEncoder()
-        self.decoder = TinyDecoder()
+        self.decoder: TinyDecoder | FusedDecoder = TinyDecoder()
         # Turns a cosine into a mask logit: scale * (cosine - offset), one pair per encoder; learned.
         self.map_scale = nn.Parameter(torch.full((2,), 10.0))
         self.map_offset = nn.Parameter(torch.full((2,), 0.5))
@@ -118,11 +119,13 @@ class TinyNetworks(TunableNetworks):
         return values.float() if self.numerics.rounds else values
 
     def fuse(self) -> TinyNetworks:
-        """Fold all batch norms for inference; returns self."""
+        """Fold all batch norms and rearrange the decoder, for inference only; returns self."""
         self.eval()
         for module in self.modules():
             if isinstance(module, ConvNorm):
                 module.fuse()
+        if isinstance(self.decoder, TinyDecoder):
+            self.decoder = FusedDecoder(self.decoder)
         return self.to(memory_format=torch.channels_last)
 
 
