@@ -8,6 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from common.devices import resolve_device
+from common.display import Display
 from common.errors import run_script
 from common.files import sha256_file
 from common.paths import PROJECT_ROOT
@@ -16,7 +17,6 @@ from envs.pretraining_domains import KNOWN_DOMAINS, find_domains
 from samg.pretraining.arguments import parse
 from samg.pretraining.banks import Amounts, prepare_banks
 from samg.pretraining.composites import Banks
-from samg.pretraining.display import Display
 from samg.pretraining.export import export_weights
 from samg.pretraining.loop import Schedule, Trainer, load_checkpoint
 from samg.pretraining.presence import calibrate_presence

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
-import os
-import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from algos.augmentations import random_overlay
 from algos.drqv2 import DrQV2Agent
+from algos.image_files import SUFFIXES, UNREADABLE, find_images, open_image, random_part
 from algos.options import check_count, check_number
 from algos.textures import generate_textures
 from common.errors import InputError
-from common.files import BROKEN_PICTURE
 from common.paths import resolve
 from common.seeding import counter_rng
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
 TEXTURES = "generated textures"
 _LISTED = 50  # bad files named in one error
 _CURE = (
@@ -97,8 +92,7 @@ class OverlaySource:
             if (root / part).is_dir():
                 root = root / part
                 break
-        found = [Path(folder, name) for folder, _, names in os.walk(root, followlinks=True) for name in names]
-        found = sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+        found = find_images(root)
         if not found:
             raise InputError(f"data.overlay_dir: {root} holds no images.", _CURE)
         return found
@@ -125,12 +119,13 @@ class OverlaySource:
         bad = []
         for number, path in enumerate(files):
             try:
-                image = _open(path, 3 * self.width, 3 * self.height)
-            except (*BROKEN_PICTURE, Warning, Image.DecompressionBombError):
+                image = open_image(path, 3 * self.width, 3 * self.height)
+            except UNREADABLE:
                 bad.append(str(path))
                 continue
             for place in range(number, self.images, len(files)):
-                bank[place] = self._crop(image, counter_rng(self.seed, "overlay/crops", place))
+                rng = counter_rng(self.seed, "overlay/crops", place)
+                bank[place] = np.asarray(random_part(image, self.width, self.height, rng)).transpose(2, 0, 1)
         if bad:
             more = f" and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
             names = ", ".join(bad[:_LISTED]) + more
@@ -139,26 +134,6 @@ class OverlaySource:
                 "Remove or replace these files.",
             )
         return bank
-
-    def _crop(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
-        """Return a random part of ``image``, 8 % of it or more, as uint8 (3, H, W)."""
-        share, ratio = rng.uniform(0.08, 1.0), math.exp(rng.uniform(-1, 1) * math.log(4 / 3))
-        area = share * image.width * image.height
-        width = min(math.sqrt(area * ratio), image.width)
-        height = min(math.sqrt(area / ratio), image.height)
-        left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
-        box = (left, top, min(left + width, image.width), min(top + height, image.height))
-        part = image.resize((self.width, self.height), Image.Resampling.BILINEAR, box=box)
-        return np.asarray(part).transpose(2, 0, 1)
-
-
-def _open(path: Path, width: int, height: int) -> Image.Image:
-    """Return the whole image in RGB; a JPEG may come smaller, but not below the given size."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            image.draft("RGB", (width, height))
-            return image.convert("RGB")
 
 
 class OverlayAgent(DrQV2Agent):

@@ -198,6 +198,36 @@ def test_values_are_those_prescribed_and_the_class_has_the_same(agent: str) -> N
         assert (list(default) if isinstance(default, tuple) else default) == wanted[key], key
 
 
+# Values of one agent on one task that are neither the agent's nor the task's: (feature_dim, others) by agent.
+HAND = {"pieg": (256, {}), "svea": (256, {}), "srm": (256, {}), "vrl3": (50, {"encoder_lr_scale": 1.0})}
+HAND |= {"sgqn": (256, {"sgqn_quantile": 0.9, "aux_lr": 8e-5}), "curl": (50, {"aux_lr": 1e-4})}
+HAND |= {"drqv2": (50, {}), "drq": (50, {})}
+
+
+@every_agent
+@pytest.mark.parametrize("task", ["door", "hammer", "pen", "relocate"])
+def test_an_agents_own_values_with_the_hand(agent: str, task: str) -> None:
+    cfg = compose_config([f"task={task}"], f"{agent}_config")
+    width, others = HAND[agent]
+    if (agent, task) == ("vrl3", "relocate"):
+        others = {"encoder_lr_scale": 0.01}
+    assert (cfg.feature_dim, cfg.agent.feature_dim) == (width, width)
+    assert {key: cfg.agent[key] for key in others} == others
+    assert cfg.num_train_frames == (2_001_000 if task == "pen" else 1_001_000)
+    assert (cfg.agent.lr, cfg.nstep, cfg.batch_size) == (1e-4, 1 if agent == "drq" else 3, 256)
+
+
+def test_the_command_line_wins_over_an_agents_own_values_on_a_task() -> None:
+    cfg = compose_config(["agent=vrl3", "task=relocate", "agent.encoder_lr_scale=0.5"])
+    assert cfg.agent.encoder_lr_scale == 0.5
+    assert compose_config(["agent=sgqn", "task=pen", "feature_dim=50"]).agent.feature_dim == 50
+    combinations = [
+        path.relative_to(CONFIG_DIR / "agent_on") for path in CONFIG_DIR.glob("agent_on/*/*.yaml")
+    ]
+    for agent, file in (path.parts for path in combinations):  # a name that is no choice is never composed
+        assert agent == "base" or (agent in AGENTS and file[:-5] in _group_choices("task"))
+
+
 def test_overlay_images_are_configured_in_one_place() -> None:
     users = set()
     for agent in AGENTS:

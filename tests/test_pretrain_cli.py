@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 
 import pretrain
+from common.display import Display
 from common.errors import ConfigError, InputError, SamgError
 from common.paths import PROJECT_ROOT
 from envs.pretraining_domains import find_domains
@@ -27,7 +28,6 @@ from envs.pretraining_gym import GymDomain, collect_gym
 from samg.pretraining.arguments import parse
 from samg.pretraining.banks import Amounts, describe, prepare_banks
 from samg.pretraining.data import PART, build_bank
-from samg.pretraining.display import Display
 from samg.pretraining.loop import Trainer
 from tests.support.shapes_env import GOOD, Shapes, register
 

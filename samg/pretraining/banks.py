@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from common.display import Display
 from samg.pretraining.backgrounds import background
 from samg.pretraining.composites import Banks
 from samg.pretraining.data import FrameBank, build_bank, cached_stack, check_domain, load_domain, save_domain
-from samg.pretraining.display import Display
 from samg.pretraining.objects import object_views
 
 

@@ -152,6 +152,37 @@ def test_what_each_stage_moves() -> None:
     assert not any(torch.equal(value, before[key]) for key, value in still.encoder.named_parameters())
 
 
+def changed(agent, before) -> set[str]:
+    """The parameters and buffers that differ, by network and name."""
+    now = snapshot(agent)
+    return {f"{n}.{k}" for n, state in now.items() for k, v in state.items() if not v.equal(before[n][k])}
+
+
+def test_what_each_stage_moves_to_the_last_tensor(tmp_path: Path) -> None:
+    file, batch = tmp_path / "encoder.safetensors", make_batch(state_dim=4)
+    safetensors.torch.save_file(resnet6().state_dict(), file)
+    options = {"state_dim": 4, "encoder_weights": str(file), "offline_update_encoder": False}
+    agent = make_agent("vrl3", **options)
+    before = snapshot(agent)
+    every = {f"{name}.{key}" for name, state in before.items() for key in state}
+    layers = [f"encoder.convnet.{part}" for part in ("stem", "layer1", "layer2", "layer3", "layer4")]
+    statistics = {f"{layer}.bn.{key}" for layer in layers for key in ("running_mean", "running_var")}
+    counted = {f"{layer}.bn.num_batches_tracked" for layer in layers}
+    weights = {f"{layer}.{key}" for layer in layers for key in ("conv.weight", "bn.weight", "bn.bias")}
+
+    agent.prepare()  # stage 1: convolutions are the file's; BatchNorm begins as a fresh one's does
+    assert changed(agent, before) == {f"{layer}.conv.weight" for layer in layers}
+    before = snapshot(agent)
+    agent.update_offline(
+        batch
+    )  # stage 2 with a still encoder: its weights stay, its statistics follow the data
+    assert changed(agent, before) == every - weights
+    before, moments = snapshot(agent), agent.encoder_opt.state_dict()["state"]
+    assert not moments
+    agent.update(batch, 0)  # stage 3: everything
+    assert changed(agent, before) == every and statistics | counted | weights < every
+
+
 def test_the_conservative_loss_lowers_values_of_actions_nobody_took() -> None:
     left = []
     for weight in (0.0, 5.0):

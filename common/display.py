@@ -1,4 +1,4 @@
-"""How far the pretraining is: a bar on a terminal, a plain line now and then elsewhere."""
+"""How far a program is: a bar on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
