@@ -91,6 +91,10 @@ _ADDED = {
     "masker.dino_size": 448,
     "fast_render": False,
     "agent.state_dim": "???",
+    "demonstrations": None,
+    "demonstration_filter.outcome": "success",
+    "demonstration_filter.least_return": None,
+    "demonstration_filter.most": None,
 }
 
 _BUDGETS = ("easy", "medium", "hard", "adroit")  # what task files build on; no tasks themselves
