@@ -62,7 +62,8 @@ def write(options: Options) -> None:
     mean = sum(episode.total_reward for episode in kept) / len(kept)
     solved = [episode.success for episode in kept if episode.success is not None]
     told = f", {sum(solved)} successful" if solved else ""
-    print(f"{options.out}: {len(kept)} of {made} episodes, mean return {mean:.1f}{told}.")  # noqa: T201
+    few = "" if len(kept) == options.wanted.most else f" ({options.wanted.most} were wanted)"
+    print(f"{options.out}: {len(kept)} of {made} episodes{few}, mean return {mean:.1f}{told}.")  # noqa: T201
     print(f"To begin with them: python train.py ... demonstrations={options.out}")  # noqa: T201
 
 
