@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,11 +27,10 @@ def main(cfg: DictConfig) -> None:
     """Train one agent; the same command continues an interrupted run.
 
     python train.py task=walker_walk masker=tiny
-    python train.py task=cup_catch masker=groundtruth seed=1 num_train_frames=500000
+    python train.py agent=vrl3 task=door masker=tiny demonstrations=door-v0_demos.pickle
 
-    Most used: task, masker (paper | fast | tiny | none | groundtruth), seed, num_train_frames, num_envs,
-    device, resume, save_video, hydra.run.dir; all keys and their meaning stand in cfgs/config.yaml. The run
-    directory gets config.yaml, masker/, snapshots/, replay/, tables; locoeval.py evaluates other levels.
+    Most used: task, agent, masker, seed, num_train_frames, num_envs, device, resume, demonstrations and
+    hydra.run.dir (all: cfgs/config.yaml). Its folder gets snapshots, tables, masker and replay.
 
     Many runs: --multirun task=walker_walk,cup_catch seed=0,1,2 +launcher=local|slurm|ray, or +suite=samg8;
     sweep.py plans, watches and evaluates them (docs/cluster.md).
@@ -52,6 +51,7 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
     from evaluation.plan import background_rules
     from evaluation.run_directory import RunDirectory
     from training.config import save_config, validate
+    from training.demonstrations.run import RunDemonstrations
 
     validate(cfg)
     device = resolve_device(cfg.device, cfg.num_threads)
@@ -61,6 +61,7 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
     build_scene(level, envs.find_task(cfg.task_name).domain, **rules)
     envs.check_rendering()
     make_masker = prepare_masker(run, device)
+    demonstrations = RunDemonstrations(run, level, rules)
     save_config(cfg, run_dir)
 
     from training.evaluator import Evaluator
@@ -70,23 +71,22 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
 
     seed_everything(cfg.seed)
     masker = make_masker()
-    rules |= {key: cfg[key] for key in ("action_repeat", "fast_render", "render_device")}
-    rules["camera"] = run.camera
-    make_venv = functools.partial(envs.make_vector_env, cfg.task_name, level=level, learner=device, **rules)
-    venv = make_venv(cfg.num_envs, seed=cfg.seed, foreground=run.masker_variant == "groundtruth")
+    rules |= {key: cfg[key] for key in ("seed", "action_repeat", "fast_render", "render_device")}
+    rules |= {"level": level, "camera": run.camera, "foreground": run.masker_variant == "groundtruth"}
+    make_venv = partial(envs.make_vector_env, cfg.task_name, learner=device, **rules)
+    venv = make_venv(cfg.num_envs)
     try:
-        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
         Workspace(
             cfg,
-            MaskObservation(venv, masker, device=device, keep_failed=run_dir / "masker_failures"),
+            MaskObservation(venv, masker, device=device, keep_failed=run.failures_dir),
             make_agent(cfg, venv, device),
             masker.info,
             run_dir,
             evaluate=Evaluator(cfg, make_venv, masker, device, run.videos_dir),
             reset_episodes=envs.reset_episodes,
             resume_command=shlex.join(["python", *sys.argv]),
-            config=config,
-            wandb_options={"project": cfg.wandb_project, "group": cfg.wandb_group, "config": config},
+            config=OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False),
+            demonstrations=partial(demonstrations.episodes, masker, make_venv, device),
         ).train(stop)
     finally:
         venv.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -28,6 +29,8 @@ class AdroitEnv(PixelEnv):
     positions of wrist and fingers in radians, as VRL3 reads them. ``info`` holds ``goal_steps``, how many
     control steps of the episode ended at the goal, and ``success``, whether these are enough (more than 25,
     for the pen more than 20). Physics, rewards and endings: ``envs.adroit_model`` and ``envs.adroit_tasks``.
+    ``reset(options={"initial_state_dict": ...})`` takes what DAPG's files hold: ``qpos``, ``qvel`` and what
+    the task places (``start_state`` says which).
 
     Args:
         task: which task.
@@ -46,6 +49,7 @@ class AdroitEnv(PixelEnv):
         self._foreground_geoms = foreground_geoms(self._model, task.targets)
         self._foreground_sites = foreground_sites(self._model, task.targets)
         self._data = load_mujoco().MjData(self._model)
+        self._unmoved = {name: part.copy() for name, part in self._task.placed(self._model).items()}
         low, high = self._model.actuator_ctrlrange.T
         self._middle, self._half = (low + high) / 2, (high - low) / 2
         self._goal_steps = 0
@@ -72,17 +76,34 @@ class AdroitEnv(PixelEnv):
         """Return bool (number of sites,): marks on the objects, and relocate's target."""
         return self._foreground_sites
 
+    @property
+    def start_state(self) -> dict[str, np.ndarray]:
+        """What begins an episode at this moment, float64: ``qpos``, ``qvel`` and what the task places."""
+        parts = {"qpos": self.data.qpos, "qvel": self.data.qvel, **self._task.placed(self.model)}
+        return {name: np.array(part) for name, part in parts.items()}
+
+    @property
+    def success(self) -> bool:
+        """Whether the episode has spent enough control steps at the goal."""
+        return self._goal_steps > self._task.goal_steps
+
     def observe(self) -> tuple[Observation, dict[str, Any]]:
         """Draw the present moment: the observation and info as ``step`` returns them."""
         observation, info = super().observe()
         state = self.data.qpos[self._task.hand].astype(np.float32)
-        goals = {"goal_steps": self._goal_steps, "success": self._goal_steps > self._task.goal_steps}
+        goals = {"goal_steps": self._goal_steps, "success": self.success}
         return {**observation, "state": state}, {**info, **goals}
 
-    def _reset_simulation(self, seed: int) -> None:
-        self._task.place(self.model, np.random.default_rng(seed))
+    def _reset_simulation(self, seed: int, start: Mapping[str, np.ndarray] | None = None) -> None:
+        # A start sets more than `place` does: whatever it moved comes back before the next episode is placed.
+        for name, part in self._task.placed(self.model).items():
+            part[:] = self._unmoved[name] if start is None else start[name]
         mujoco = load_mujoco()
         mujoco.mj_resetData(self.model, self.data)
+        if start is None:
+            self._task.place(self.model, np.random.default_rng(seed))
+        else:
+            self.data.qpos[:], self.data.qvel[:] = start["qpos"], start["qvel"]
         mujoco.mj_forward(self.model, self.data)
         self._goal_steps = 0
 

@@ -81,6 +81,10 @@ class AdroitTask(Protocol):
         """Put what an episode begins with where ``rng`` says; the hand begins at rest."""
         ...
 
+    def placed(self, model: mujoco.MjModel) -> dict[str, np.ndarray]:
+        """Return the parts of ``model`` that ``place`` sets, float64 views, under DAPG's names."""
+        ...
+
     def judge(self, data: mujoco.MjData) -> Outcome:
         """Judge the present state.
 
@@ -100,6 +104,10 @@ class Door:
         """Stand the door somewhere."""
         model.body("frame").pos[:] = rng.uniform((-0.3, 0.25, 0.252), (-0.2, 0.35, 0.35))
 
+    def placed(self, model: mujoco.MjModel) -> dict[str, np.ndarray]:
+        """Return where the door stands."""
+        return {"door_body_pos": model.body("frame").pos}
+
     def judge(self, data: mujoco.MjData) -> Outcome:
         """Judge by the hinge."""
         return door_outcome(float(data.joint("door_hinge").qpos[0]))
@@ -114,6 +122,10 @@ class Hammer:
     def place(self, model: mujoco.MjModel, rng: np.random.Generator) -> None:
         """Hang the board at some height."""
         model.body("nail_board").pos[2] = rng.uniform(0.1, 0.25)
+
+    def placed(self, model: mujoco.MjModel) -> dict[str, np.ndarray]:
+        """Return where the board hangs."""
+        return {"board_pos": model.body("nail_board").pos}
 
     def judge(self, data: mujoco.MjData) -> Outcome:
         """Judge by the nail's head."""
@@ -136,6 +148,10 @@ class Pen:
             math.sin(x) * math.sin(y),
         )
 
+    def placed(self, model: mujoco.MjModel) -> dict[str, np.ndarray]:
+        """Return how the target is turned, as a quaternion."""
+        return {"desired_orien": model.body("target").quat}
+
     def judge(self, data: mujoco.MjData) -> Outcome:
         """Judge by the pen's place and direction."""
         pen = data.body("Object").xpos
@@ -157,6 +173,10 @@ class Relocate:
         """Lay the ball on the table and hang the target above it."""
         model.body("Object").pos[:2] = rng.uniform((-0.15, -0.15), (0.15, 0.3))
         model.site("target").pos[:] = rng.uniform((-0.2, -0.2, 0.15), (0.2, 0.2, 0.35))
+
+    def placed(self, model: mujoco.MjModel) -> dict[str, np.ndarray]:
+        """Return where ball and target are."""
+        return {"obj_pos": model.body("Object").pos, "target_pos": model.site("target").pos}
 
     def judge(self, data: mujoco.MjData) -> Outcome:
         """Judge by the ball's place."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,7 +68,9 @@ class DMCEnv(PixelEnv):
             self._foreground = foreground_geoms(self.model, self._targets)
         return self._foreground
 
-    def _reset_simulation(self, seed: int) -> None:
+    def _reset_simulation(self, seed: int, start: Mapping[str, np.ndarray] | None = None) -> None:
+        if start is not None:
+            raise ValueError(f"{self.name}: an episode begins from a seed, not from a state")
         self._env.task._random = np.random.RandomState(seed)
         self._env.reset()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +29,7 @@ def make_env(
     colors: str | None = None,
     fast_render: bool = False,
     camera: str | Sequence[str] | None = None,
+    horizon: int | None = None,
 ) -> PixelEnv:
     """Make an environment.
 
@@ -47,6 +49,7 @@ def make_env(
         fast_render: draw cheaper shadows (about half the CPU time, not exactly the benchmark's pictures).
         camera: name of an Adroit task's camera instead of its own; or names of several, which all see every
             moment: pixels are then (V, H, W, 3), in their order.
+        horizon: control steps of an episode instead of the task's own (recorded episodes may be longer).
 
     Returns:
         a ``gymnasium.Env`` with observations ``{"pixels": uint8 (H, W, 3)}``, for Adroit also
@@ -62,6 +65,9 @@ def make_env(
     observer = find_cameras(found, camera)
     _require_positive("image_size", image_size)
     _require_positive("action_repeat", action_repeat)
+    if horizon is not None:
+        _require_positive("horizon", horizon)
+        found = dataclasses.replace(found, horizon=horizon)
     from envs.levels import build_scene, get_level
 
     chosen = get_level(level)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import mujoco
 
 Observation = dict[str, np.ndarray]
+Start = Mapping[str, np.ndarray]
 
 
 def episode_seed(seed: int, episode: int) -> int:
@@ -29,6 +31,23 @@ def episode_seed(seed: int, episode: int) -> int:
     It depends on nothing else, so one environment and many, in any order, play the same episodes.
     """
     return derive_seed(seed, "physics", episode)
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What actions came to that were played without drawing.
+
+    Attributes:
+        start: the moment the episode began at, as ``PixelEnv.start_state``.
+        total_reward: undiscounted return.
+        length: how many of the actions were played until the episode ended.
+        success: whether the task was solved; None where the task does not say.
+    """
+
+    start: Start
+    total_reward: float
+    length: int
+    success: bool | None
 
 
 class PixelEnv(gymnasium.Env, abc.ABC):
@@ -45,7 +64,8 @@ class PixelEnv(gymnasium.Env, abc.ABC):
     sequences of P, are (V, P, 2).
 
     ``reset(seed=...)`` seeds the physics; without a seed they follow from the environment's seed and the
-    episode's index, which counts up by itself unless ``episode`` is assigned before the reset.
+    episode's index, which counts up by itself unless ``episode`` is assigned before the reset. Where
+    ``start_state`` is not empty, ``reset(options={"initial_state_dict": ...})`` begins at such a moment.
 
     Args:
         name: the task's name, for messages.
@@ -93,6 +113,7 @@ class PixelEnv(gymnasium.Env, abc.ABC):
         self._height_field = np.zeros(0)
         self._episode, self._next_episode = -1, 0
         self._physics_seed = 0
+        self._start: Start | None = None
         self._actions: list[np.ndarray] = []
         self._control_steps, self._ended = 0, True
         self._last_frame: np.ndarray | None = None
@@ -117,9 +138,19 @@ class PixelEnv(gymnasium.Env, abc.ABC):
         """Return bool (number of sites,): the drawn marks that matter to the task; most have none."""
         return np.zeros(self.model.nsite, bool)
 
+    @property
+    def start_state(self) -> dict[str, np.ndarray]:
+        """What begins an episode at this moment; empty for simulators that begin from a seed only."""
+        return {}
+
+    @property
+    def success(self) -> bool | None:
+        """Whether the episode has solved the task so far; None where the task does not say."""
+        return None
+
     @abc.abstractmethod
-    def _reset_simulation(self, seed: int) -> None:
-        """Begin an episode that is a pure function of ``seed``."""
+    def _reset_simulation(self, seed: int, start: Start | None = None) -> None:
+        """Begin an episode that is a pure function of ``seed``, or of ``start`` where it is given."""
 
     @abc.abstractmethod
     def _advance(self, action: np.ndarray) -> tuple[float, bool, bool]:
@@ -139,9 +170,12 @@ class PixelEnv(gymnasium.Env, abc.ABC):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin the next episode and return its first observation and info; ``options`` are not used."""
+        """Begin the next episode and return its first observation and info.
+
+        Of the options, ``initial_state_dict`` says where it begins; see ``start_state``.
+        """
         super().reset(seed=seed)
-        self._begin(self._next_episode, seed)
+        self._begin(self._next_episode, seed, (options or {}).get("initial_state_dict"))
         return self.observe()
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -174,19 +208,41 @@ class PixelEnv(gymnasium.Env, abc.ABC):
     def state(self) -> dict[str, Any]:
         """What restores this moment: ``episode``, ``seed`` of its physics, ``actions`` float32 (T, A) since.
 
+        ``start`` says where the episode began, if the seed does not.
         Some tasks edit their model when an episode begins, so MuJoCo's own state would not be enough.
         Assigning a state replays the physics without drawing; ``observe()`` then returns the same picture.
         """
         actions = np.array(self._actions, np.float32).reshape(-1, self._action_size)
-        return {"episode": self._episode, "seed": self._physics_seed, "actions": actions}
+        start = {} if self._start is None else {"start": self._start}
+        return {"episode": self._episode, "seed": self._physics_seed, "actions": actions, **start}
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
         if state["episode"] < 0:
             return
-        self._begin(int(state["episode"]), int(state["seed"]))
+        self._begin(int(state["episode"]), int(state["seed"]), state.get("start"))
         for action in np.asarray(state["actions"], np.float32):
             self._simulate(action)
+
+    def rehearse(self, actions: np.ndarray, seed: int, start: Start | None = None) -> Rehearsal:
+        """Play an episode without drawing, many times faster; call ``reset()`` afterwards.
+
+        Args:
+            actions: float32 (T, A), T >= 1.
+            seed: of the physics.
+            start: where to begin instead; see ``start_state``.
+
+        Raises:
+            NonFiniteError: the physics diverged.
+        """
+        self._begin_physics(seed, start)
+        begun, total = self.start_state, 0.0
+        for action in actions:
+            total += self._simulate(action)[0]
+            if self._ended:
+                break
+        self._ended = True  # nothing was drawn: there is no frame to go on from
+        return Rehearsal(begun, total, len(self._actions), self.success)
 
     def get_state(self) -> dict[str, Any]:
         """Return ``state``."""
@@ -237,11 +293,14 @@ class PixelEnv(gymnasium.Env, abc.ABC):
             seen["anchors"] = locate_anchors(anchors, self.model, self.renderer.scene, segmentation())
         return seen
 
-    def _begin(self, episode: int, seed: int | None) -> None:
-        self._episode, self._next_episode = episode, episode + 1
-        self._physics_seed = episode_seed(self._seed, episode) if seed is None else seed
+    def _begin_physics(self, seed: int, start: Start | None) -> None:
+        self._physics_seed, self._start = seed, start
         self._actions, self._control_steps, self._ended = [], 0, False
-        self._reset_simulation(self._physics_seed)
+        self._reset_simulation(seed, start)
+
+    def _begin(self, episode: int, seed: int | None, start: Start | None = None) -> None:
+        self._episode, self._next_episode = episode, episode + 1
+        self._begin_physics(episode_seed(self._seed, episode) if seed is None else seed, start)
         renderer = self.renderer
         if not np.array_equal(self._height_field, self.model.hfield_data):
             self._height_field = np.array(self.model.hfield_data)

@@ -107,9 +107,12 @@ class ProcessVectorEnv(AsyncVectorEnv):
 
     # One environment at a time, so that none waits for another. Not to be mixed with calls to all of them.
 
-    def begin_episode(self, index: int, episode: int, seed: int) -> None:
+    def begin_episode(
+        self, index: int, episode: int, seed: int, options: dict[str, Any] | None = None
+    ) -> None:
         """Let environment ``index`` begin an episode; ``collect`` returns its first observation."""
-        self._request(index, ("_setattr", ("episode", episode)), ("reset", {"seed": seed}))
+        reset = {"seed": seed, "options": options}
+        self._request(index, ("_setattr", ("episode", episode)), ("reset", reset))
 
     def send_action(self, index: int, action: np.ndarray) -> None:
         """Let environment ``index`` step with ``action``, float32 (A,); ``collect`` returns the result."""

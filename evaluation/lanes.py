@@ -17,8 +17,10 @@ class Lanes(Protocol):
     num_envs: int
     single_action_space: Any
 
-    def begin_episode(self, index: int, episode: int, seed: int) -> None:
-        """Let environment ``index`` begin an episode."""
+    def begin_episode(
+        self, index: int, episode: int, seed: int, options: dict[str, Any] | None = None
+    ) -> None:
+        """Let environment ``index`` begin an episode; ``options`` are those of its ``reset``."""
         ...
 
     def send_action(self, index: int, action: np.ndarray) -> None:
@@ -38,9 +40,11 @@ class SerialLanes:
         self._envs = venv.envs
         self._requests: deque[tuple[int, Any]] = deque()
 
-    def begin_episode(self, index: int, episode: int, seed: int) -> None:
+    def begin_episode(
+        self, index: int, episode: int, seed: int, options: dict[str, Any] | None = None
+    ) -> None:
         """Let environment ``index`` begin an episode when its turn comes."""
-        self._requests.append((index, (episode, seed)))
+        self._requests.append((index, (episode, seed, options)))
 
     def send_action(self, index: int, action: np.ndarray) -> None:
         """Let environment ``index`` step when its turn comes."""
@@ -54,7 +58,7 @@ class SerialLanes:
             env = self._envs[index]
             if isinstance(request, tuple):
                 env.set_wrapper_attr("episode", request[0])
-                observation, info = env.reset(seed=request[1])
+                observation, info = env.reset(seed=request[1], options=request[2])
                 answers.append((index, observation, None, False, False, info))
             else:
                 answers.append((index, *env.step(request)))

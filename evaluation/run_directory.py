@@ -86,7 +86,7 @@ class RunDirectory:
                 f"{directory} is not a run directory: it has no config.yaml.", _not_a_run_hint(path)
             )
         config = _read_config(path / "config.yaml")
-        if not any((path / "snapshots").glob("step_*")):
+        if not cls(path, config).begun:
             raise SnapshotError(
                 f"{directory} holds no snapshot.",
                 "Train for longer: a snapshot is written at the end at last.",
@@ -112,6 +112,16 @@ class RunDirectory:
     def videos_dir(self) -> Path:
         """Where videos belong."""
         return self.path / "videos"
+
+    @property
+    def failures_dir(self) -> Path:
+        """Where frames are kept on which the masker fails."""
+        return self.path / "masker_failures"
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a snapshot, whatever its state."""
+        return any((self.path / "snapshots").glob("step_*"))
 
     @property
     def algorithm(self) -> str:

@@ -94,6 +94,10 @@ _ADDED = {
     "fast_render": False,
     "agent.state_dim": "???",
     "camera": None,
+    "demonstrations": None,
+    "demonstration_filter.outcome": "success",
+    "demonstration_filter.least_return": None,
+    "demonstration_filter.most": None,
 }
 
 _BUDGETS = ("easy", "medium", "hard", "adroit")  # what task files build on; no tasks themselves

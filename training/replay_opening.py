@@ -36,7 +36,7 @@ def open_replay(
         ResourceError: a batch or the rows would not fit.
     """
     device = agent.device
-    capacity = min(cfg.replay_buffer_size, cfg.replay_capacity + demonstrated)
+    capacity = cfg.replay_capacity(demonstrated)
     check_batch(cfg.batch_size, cfg.frame_stack * math.prod(frame_shape), device)
     directory = output_path(cfg.replay_cache_dir) if cfg.replay_cache_dir else run_dir
     pin_memory = device.type == "cuda"

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from algos.pieg import BN_MODES
 from algos.schedules import parse_schedule
 from common.errors import ConfigError
+from training.demonstrations.choosing import OUTCOMES
 from training.replay_cache import CACHES
 
 
@@ -70,6 +71,16 @@ _RULES: dict[str, _Rule] = {
     "background.source": (lambda v: v in ("dmcgb", "procedural"), "dmcgb or procedural"),
     "data.overlay_dir": (lambda v: v is None or isinstance(v, str), "null or a folder"),
     "data.overlay_images": _POSITIVE_INT,
+    "demonstrations": (lambda v: v is None or (isinstance(v, str) and bool(v)), "null, a file or a folder"),
+    "demonstration_filter.outcome": (lambda v: v in OUTCOMES, " or ".join(OUTCOMES)),
+    "demonstration_filter.least_return": (
+        lambda v: v is None or _is_number(v, -math.inf, math.inf),
+        "null or a number",
+    ),
+    "demonstration_filter.most": (
+        lambda v: v is None or _is_int(v, 1),
+        "null or a whole number of at least 1",
+    ),
 }
 
 

@@ -58,6 +58,8 @@ class TrainSettings:
     resume: str = "auto"
     use_tb: bool = False
     use_wandb: bool = False
+    wandb_project: str | None = None
+    wandb_group: str | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -77,10 +79,13 @@ class TrainSettings:
         decisions = self.num_train_frames // self.action_repeat
         return max(-(-decisions // self.num_envs) * self.num_envs, 1)
 
-    @property
-    def replay_capacity(self) -> int:
-        """Transitions the replay buffer is made for: never more than will be collected."""
-        return min(self.replay_buffer_size, self.planned_decisions)
+    def replay_capacity(self, demonstrated: int = 0) -> int:
+        """Return the transitions the replay buffer is made for: never more than it is given and will collect.
+
+        Args:
+            demonstrated: transitions of demonstrations, which it begins with.
+        """
+        return min(self.replay_buffer_size, self.planned_decisions + demonstrated)
 
     @staticmethod
     def from_config(cfg: Any) -> TrainSettings:

@@ -53,7 +53,6 @@ class Workspace:
         reset_episodes: begins episodes.
         resume_command: what to type to continue; printed when a signal ends the run.
         config: the resolved configuration, kept in every snapshot.
-        wandb_options: further arguments of ``wandb.init``.
         console: where progress is shown.
         demonstrations: gives episodes that a new run begins with, numbered from 0: they are the oldest of the
             replay buffer, and the agent learns from them offline before the first decision.
@@ -77,7 +76,6 @@ class Workspace:
         reset_episodes: ResetEpisodes,
         resume_command: str | None = None,
         config: dict[str, Any] | None = None,
-        wandb_options: dict[str, Any] | None = None,
         console: Console | None = None,
         demonstrations: Callable[[], Sequence[Episode]] = list,
     ) -> None:
@@ -89,7 +87,8 @@ class Workspace:
         self.config = config or {}
         self.console = console or Console(highlight=False)
         self._log_options: dict[str, Any] = {"use_tb": self.cfg.use_tb, "use_wandb": self.cfg.use_wandb}
-        self._log_options |= {"wandb_options": wandb_options, "console": self.console}
+        about = {"project": self.cfg.wandb_project, "group": self.cfg.wandb_group, "config": self.config}
+        self._log_options |= {"wandb_options": about, "console": self.console}
         self.num_envs = int(venv.num_envs)
         if (wanted := self.cfg.num_envs) != self.num_envs:
             raise ConfigError(f"num_envs={wanted}, but {self.num_envs} exist.", "Make as many as it says.")

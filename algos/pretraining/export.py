@@ -52,6 +52,7 @@ def export_encoder(trainer: EncoderTrainer, made_by: dict[str, Any]) -> dict[str
 def draw_curve(curve: list[dict[str, float]], path: Path) -> None:
     """Draw accuracy by epoch, in training and validation, as a PNG."""
     from matplotlib.figure import Figure  # takes a second to import
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -61,7 +62,7 @@ def draw_curve(curve: list[dict[str, float]], path: Path) -> None:
         if curve and key in curve[0]:
             axes.plot(epochs, [100 * row[key] for row in curve], marker=".", label=name)
     axes.set(xlabel="epoch", ylabel="accuracy in %", ylim=(0, 100))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
     with atomic_path(path) as temporary:

@@ -81,7 +81,7 @@ class EncoderTrainer:
             self.network = nn.ModuleDict(
                 {"features": resnet6(), "classes": nn.Linear(WIDTHS[-1], len(images.classes))}
             )
-        self.network.to(device, memory_format=torch.channels_last)
+        self.network.to(device).to(memory_format=torch.channels_last)
         self.optimiser = torch.optim.SGD(
             self.network.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay
         )

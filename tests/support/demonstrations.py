@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-START = ("cursor", "target")
+START: dict[str, tuple[int, ...]] = {"cursor": (), "target": ()}
 
 
 def bar_records(count: int = 5, length: int = 20, seed: int = 0) -> list[dict[str, Any]]:

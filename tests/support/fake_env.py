@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from common.masking import MaskerInfo
 from common.seeding import derive_seed
+from envs.pixel_env import Rehearsal
 
 
 class PixelFakeEnv(gymnasium.Env):
@@ -97,6 +98,13 @@ class PixelFakeEnv(gymnasium.Env):
         centre, pixels = (self.size - 1) / 2, np.arange(self.size)
         columns = np.abs(pixels - centre - place * (self.size / 2 - 6)) < 2
         return (np.abs(pixels - centre) < 6)[:, None] & columns[None, :]
+
+    def rehearse(self, actions: np.ndarray, seed: int, start: Any = None) -> Rehearsal:
+        self.reset(seed=seed, options={"initial_state_dict": start} if start else None)
+        steps = [self.step(action) for action in actions]
+        successes = [bool(step[-1]["success"]) for step in steps] if self.success else []
+        total = sum(step[1] for step in steps)
+        return Rehearsal({}, total, len(steps), any(successes) if self.success else None)
 
     @property
     def state(self) -> dict[str, Any]:

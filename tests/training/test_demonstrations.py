@@ -12,18 +12,29 @@ import pytest
 import torch
 
 from common.errors import DependencyError, InputError
+from samg.baselines import GroundTruthMasker
 from tests.support.agents import returns, train_on_bars
 from tests.support.demonstrations import START, bar_records, write_records
-from tests.support.fake_env import PixelFakeEnv
+from tests.support.fake_env import FakeVectorEnv, PixelFakeEnv
 from tests.support.small_runs import fingerprint, make_run, output, rows, stop_at
-from training.demonstrations import Demonstration, play_again, read_demonstrations
+from training.demonstrations.cache import cached_episodes
+from training.demonstrations.choosing import Filter, choose
+from training.demonstrations.formats import Recorded, write_archive
+from training.demonstrations.playing import play_again
+from training.demonstrations.reading import Demonstration, count_transitions, read_demonstrations
 from training.episodes import Episode
+from wrappers import BatchMasker, MaskObservation
 
 
 def demonstrated(count: int = 3, length: int = 10, **options: Any) -> list[Episode]:
     """Return episodes of the bars by hand."""
-    recorded = [Demonstration(r["init_state_dict"], r["actions"]) for r in bar_records(count, length)]
-    return play_again(PixelFakeEnv(length=length, success=True, **options), recorded)
+    return play_again(FakeVectorEnv(length=length, **options), recorded(bar_records(count, length)))
+
+
+def recorded(records: list[dict[str, Any]]) -> list[Demonstration]:
+    return [
+        Demonstration(record["init_state_dict"], record["actions"].astype(np.float32)) for record in records
+    ]
 
 
 # Reading ----------------------------------------------------------------------------------------------------
@@ -38,7 +49,9 @@ def test_pickles_of_every_protocol_are_read(tmp_path: Path, protocol: int) -> No
     for demonstration, record in zip(found, records, strict=True):
         assert demonstration.actions.dtype == np.float32
         assert np.array_equal(demonstration.actions, record["actions"].astype(np.float32))
-        assert all(np.array_equal(demonstration.start[n], v) for n, v in record["init_state_dict"].items())
+        assert set(demonstration.start) == set(START)
+        assert all(np.array_equal(demonstration.start[n], record["init_state_dict"][n]) for n in START)
+    assert count_transitions(file) == 28 and count_transitions(file, most=3) == 21
 
 
 def test_pickles_of_python_2_are_read(tmp_path: Path) -> None:
@@ -49,8 +62,8 @@ def test_pickles_of_python_2_are_read(tmp_path: Path) -> None:
     )
     file = tmp_path / "demos.pickle"
     file.write_bytes(b"(l(dS'actions'\n" + array + b"sS'init_state_dict'\n(dS'cursor'\n" + array + b"ssa.")
-    (found,) = read_demonstrations(file, 1, ["cursor"])
-    assert found.actions.tolist() == [[0.5]] and found.start["cursor"].tolist() == [[0.5]]
+    (found,) = read_demonstrations(file, 1, {"cursor": (1,)})
+    assert found.actions.tolist() == [[0.5]] and found.start["cursor"].tolist() == [0.5]
 
 
 class Foreign:
@@ -77,6 +90,10 @@ BAD: dict[str, tuple[Any, str]] = {
     "no state": (changed(init_state_dict=None), "no initial state"),
     "state of another task": (changed(init_state_dict={"cursor": np.zeros(1)}), "no 'target'"),
     "not finite": (changed(actions=np.array([[np.nan]])), "finite"),
+    "state of another shape": (
+        changed(init_state_dict={"cursor": np.zeros(2), "target": 0.0}),
+        r"shape \(2,\)",
+    ),
     "state not finite": (changed(init_state_dict={"cursor": np.inf, "target": 0.0}), "'cursor'"),
     "no list": ({"actions": 1}, "no list of episodes"),
     "nothing": ([], "no episode"),
@@ -119,23 +136,105 @@ def test_minari_needs_h5py_and_says_so(tmp_path: Path, monkeypatch: pytest.Monke
         read_demonstrations(tmp_path, 1)
 
 
-def test_minari_folders_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    h5py = pytest.importorskip("h5py")
-    records = bar_records(11, 6)
-    (tmp_path / "data").mkdir()
-    file = tmp_path / "data" / "main_data.hdf5"
+def minari_set(folder: Path, records: list[dict[str, Any]], place: str) -> Path:
+    """Write a Minari set as its releases do: a group per episode, the states of all steps below ``place``."""
+    import h5py
+
+    (folder / "data").mkdir(parents=True)
+    file = folder / "data" / "main_data.hdf5"
     with h5py.File(file, "w") as data:
         for number, record in enumerate(records):
             group = data.create_group(f"episode_{number}")
             group["actions"] = record["actions"]
+            group["infos/success"] = np.zeros(len(record["actions"]) + 1, bool)
             for name, value in record["init_state_dict"].items():
-                group[f"infos/{name}"] = np.stack([value, value + 1])
+                group[f"{place}/{name}"] = np.stack([value, value + 1])
+    return file
+
+
+@pytest.mark.parametrize("place", ["infos", "infos/state", "state", "infos/initial_state_dict"])
+def test_minari_sets_are_read_in_the_order_of_their_numbers(tmp_path: Path, place: str) -> None:
+    pytest.importorskip("h5py", reason="h5py is not installed: pip install -e .[dev]")
+    records = bar_records(11, 6)
+    file = minari_set(tmp_path, records, place)
     for path in (tmp_path, file):
         found = read_demonstrations(path, 1, START)
         assert [d.start["cursor"] for d in found] == [r["init_state_dict"]["cursor"] for r in records]
+        assert np.array_equal(found[10].actions, records[10]["actions"].astype(np.float32))
+    with pytest.raises(InputError, match="no 'elbow'"):
+        read_demonstrations(tmp_path, 1, {"elbow": ()})
     file.write_bytes(file.read_bytes()[:3000])
     with pytest.raises(InputError, match="cannot be read"):
         read_demonstrations(tmp_path, 1, START)
+
+
+def test_d4rl_files_are_cut_where_episodes_end(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install -e .[dev]")
+    with h5py.File(tmp_path / "bars.hdf5", "w") as data:
+        data["actions"] = np.arange(9, dtype=np.float32)[:, None] / 10
+        data["terminals"], data["timeouts"] = np.arange(9) == 2, np.arange(9) == 6
+        data["infos/cursor"] = data["infos/target"] = np.arange(9) / 100
+    found = read_demonstrations(tmp_path / "bars.hdf5", 1, START)
+    assert [len(d.actions) for d in found] == [3, 4, 2]
+    assert [float(d.start["cursor"]) for d in found] == [0.0, 0.03, 0.07]
+    assert found[1].actions[:, 0].tolist() == pytest.approx([0.3, 0.4, 0.5, 0.6])
+
+
+def archive(path: Path, **changed: Any) -> Path:
+    """Write three episodes as ``record.py`` does."""
+    episodes = [
+        Recorded(
+            n,
+            {"cursor": np.array(n / 10), "target": np.array(0.5)},
+            np.full((n + 2, 1), n / 5),
+            1.5 * n,
+            n > 1,
+        )
+        for n in range(3)
+    ]
+    write_archive(path, **{"task": "bars", "action_repeat": 2, "episodes": episodes, "about": {}, **changed})
+    return path
+
+
+def test_what_is_recorded_is_read_again(tmp_path: Path) -> None:
+    file = archive(tmp_path / "bars.npz")
+    found = read_demonstrations(file, 1, START, "bars")
+    assert [(d.seed, len(d.actions), d.action_repeat, float(d.start["cursor"])) for d in found] == [
+        (0, 2, 2, 0.0), (1, 3, 2, 0.1), (2, 4, 2, 0.2),
+    ]  # fmt: skip
+    assert np.array_equal(found[2].actions, np.full((4, 1), 0.4, np.float32))
+    assert [d.start for d in read_demonstrations(file, 1)] == [{}] * 3  # a simulator that begins from seeds
+    with pytest.raises(InputError, match="of bars, not of door"):
+        read_demonstrations(file, 1, START, "door")
+    with np.load(file, allow_pickle=False) as arrays:
+        assert arrays["successes"].tolist() == [0, 0, 1] and arrays["returns"].tolist() == [0.0, 1.5, 3.0]
+
+
+def test_files_without_seeds_are_refused_where_nothing_else_begins_an_episode(tmp_path: Path) -> None:
+    file = write_records(tmp_path / "demos.pickle", bar_records(2, 5))
+    with pytest.raises(InputError, match="no seed"):
+        read_demonstrations(file, 1)
+
+
+def test_damaged_archives_are_one_error(tmp_path: Path) -> None:
+    data, rng = archive(tmp_path / "bars.npz").read_bytes(), np.random.default_rng(0)
+    file = tmp_path / "cut.npz"
+    for length in [0, 1, *rng.integers(2, len(data) - 1, 10)]:
+        file.write_bytes(data[:length])
+        with pytest.raises(InputError, match="cannot be read"):
+            read_demonstrations(file, 1, START)
+    for place in rng.integers(0, len(data), 40):
+        file.write_bytes(data[:place] + bytes([rng.integers(256)]) + data[place + 1 :])
+        try:
+            read_demonstrations(file, 1, START)
+        except InputError as error:
+            assert str(file) in error.message
+    np.savez(file, about=np.array(["x"], object))
+    with pytest.raises(InputError, match="cannot be read"):
+        read_demonstrations(file, 1, START)
+    np.savez(file, about=np.array('{"format": "other"}'))
+    with pytest.raises(InputError, match="its format is other"):
+        read_demonstrations(file, 1, START)
 
 
 # Playing again ----------------------------------------------------------------------------------------------
@@ -144,7 +243,7 @@ def test_minari_folders_are_read_in_the_order_of_their_numbers(tmp_path: Path) -
 def test_episodes_are_what_the_environment_shows() -> None:
     record = bar_records(1, 8)[0]
     actions = 3 * record["actions"].astype(np.float32)
-    (episode,) = play_again(PixelFakeEnv(state=True), [Demonstration(record["init_state_dict"], actions)])
+    (episode,) = play_again(FakeVectorEnv(state=True), [Demonstration(record["init_state_dict"], actions)])
     env = PixelFakeEnv(state=True)
     obs, _ = env.reset(seed=0, options={"initial_state_dict": record["init_state_dict"]})
     seen, rewards = [obs], []
@@ -159,26 +258,76 @@ def test_episodes_are_what_the_environment_shows() -> None:
 
 
 def test_an_episode_ends_where_the_environment_ends_it() -> None:
-    record = bar_records(1, 8)[0]
-    demonstration = Demonstration(record["init_state_dict"], record["actions"])
-    (episode,) = play_again(PixelFakeEnv(terminate_at=5), [demonstration])
+    demonstrations = recorded(bar_records(1, 8))
+    (episode,) = play_again(FakeVectorEnv(terminate_at=5), demonstrations)
     assert episode.discount.tolist() == [1.0, 1.0, 1.0, 1.0, 0.0]
-    (episode,) = play_again(PixelFakeEnv(length=6), [demonstration])
+    (episode,) = play_again(FakeVectorEnv(length=6), demonstrations)
     assert episode.discount.tolist() == [1.0] * 6
 
 
-def test_what_fails_again_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("every", [1, 3])
+def test_frames_are_masked_as_a_run_masks_them_however_many_environments_there_are(every: int) -> None:
+    demonstrations = recorded(bar_records(5, 7))
+    maskers = [GroundTruthMasker(), GroundTruthMasker()]
+    for masker in maskers:
+        masker.every = every  # type: ignore[attr-defined]
+    found = [
+        play_again(FakeVectorEnv(count, foreground=True), demonstrations, BatchMasker(masker))
+        for count, masker in zip((1, 3), maskers, strict=True)
+    ]
+    assert [episode.index for episode in found[1]] == list(range(5))
+    assert all(np.array_equal(a.frames, b.frames) for a, b in zip(*found, strict=True))
+    wrapped = MaskObservation(PixelFakeEnv(foreground=True), maskers[0])
+    obs, _ = wrapped.reset(seed=0, options={"initial_state_dict": dict(demonstrations[2].start)})
+    seen = [obs] + [wrapped.step(action)[0] for action in demonstrations[2].actions]
+    assert np.array_equal(found[0][2].frames, [o["pixels"].transpose(2, 0, 1) for o in seen])
+
+
+def test_what_ends_otherwise_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     apart = {"cursor": np.array(-0.5), "target": np.array(0.5)}
     idle = {"init_state_dict": apart, "actions": np.zeros((9, 1))}
-    records = bar_records(2, 9) + 3 * [idle] + bar_records(1, 9, seed=2)
-    recorded = [Demonstration(r["init_state_dict"], r["actions"]) for r in records]
-    kept = play_again(PixelFakeEnv(success=True), recorded)
-    assert [episode.index for episode in kept] == [0, 1, 2]
-    assert all(np.abs(episode.reward[-1] - 1) < 1e-3 for episode in kept)
-    assert "3 of 6 demonstrations did not succeed" in caplog.text
-    assert len(play_again(PixelFakeEnv(success=True), recorded, failures=True)) == 6
-    with pytest.raises(InputError, match="None of 3"):
-        play_again(PixelFakeEnv(success=True), recorded[2:5])
+    found = recorded(bar_records(2, 9) + 3 * [idle] + bar_records(1, 9, seed=2))
+    env = PixelFakeEnv(success=True)
+    assert choose(env, found, Filter()) == [*found[:2], found[5]]
+    assert "3 of 6 demonstrations are left out: only 3 succeeds" in caplog.text
+    assert choose(env, found, Filter("any")) == found
+    assert choose(env, found, Filter("any", least_return=1.0)) == [*found[:2], found[5]]
+    assert choose(env, found, Filter(most=1)) == found[:1]
+    assert choose(env, found, Filter("any", most=4)) == found[:4]
+    assert choose(PixelFakeEnv(), found, Filter()) == found  # one that does not tell
+    with pytest.raises(InputError, match="None of 3 demonstrations succeeds"):
+        choose(env, found[2:5], Filter())
+    with pytest.raises(InputError, match="return of at least 99"):
+        choose(env, found, Filter(least_return=99))
+
+
+# Keeping ----------------------------------------------------------------------------------------------------
+
+
+def test_played_demonstrations_are_kept_under_what_they_follow_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SAMG_CACHE", str(tmp_path))
+    made: list[int] = []
+
+    def make() -> list[Episode]:
+        made.append(1)
+        return demonstrated(2, 5, state=True)
+
+    for times, key in ((1, {"file": "a"}), (1, {"file": "a"}), (2, {"file": "b"}), (2, {"file": "a"})):
+        episodes = cached_episodes(key, make)
+        assert len(made) == times
+        for one, other in zip(episodes, demonstrated(2, 5, state=True), strict=True):
+            assert one.index == other.index and np.array_equal(one.state, other.state)
+            assert all(np.array_equal(one.arrays()[name], other.arrays()[name]) for name in other.arrays())
+    file = sorted(tmp_path.glob("demonstrations/*/episode_*_5.npz"))[0]
+    file.write_bytes(file.read_bytes()[:-40])
+    folder = str(file.parent)
+    cached_episodes({"file": "a"}, make)
+    cached_episodes({"file": "b"}, make)
+    assert len(made) == 3 and f"{folder} is damaged" in caplog.text
+    monkeypatch.setenv("SAMG_CACHE", str(file))  # a file: nothing can be kept there
+    assert len(cached_episodes({"file": "a"}, make)) == 2 and "cannot be kept" in caplog.text
 
 
 # Runs -------------------------------------------------------------------------------------------------------

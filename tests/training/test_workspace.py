@@ -352,9 +352,9 @@ def test_settings_come_from_either_kind_of_configuration() -> None:
     del cfg["update_every_steps"]
     settings = TrainSettings.from_config(cfg)
     assert settings.prefetch and settings.update_every_steps == 3 and settings.nstep == 3
-    assert settings.planned_decisions == settings.replay_capacity == 120
+    assert settings.planned_decisions == settings.replay_capacity() == 120
     assert replace(settings, num_envs=7).planned_decisions == 126
-    assert replace(settings, replay_buffer_size=50).replay_capacity == 50
+    assert replace(settings, replay_buffer_size=50).replay_capacity() == 50
     for wrong in ({"batch_size": 0}, {"nstep": 1.5}, {"resume": "maybe"}, {"num_envs": True}):
         with pytest.raises(ConfigError, match="is not possible"):
             replace(settings, **wrong)

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from common.files import read_json
 from common.paths import PROJECT_ROOT
 from evaluation.run_directory import chosen_cameras
+from training.demonstrations.reading import planned_transitions
 from training.settings import TrainSettings
 from training.status import is_done, read_status, saved_steps
 from training.sweeps.expand import PlannedRun, Sweep
@@ -82,14 +83,16 @@ def run_needs(run: PlannedRun, folder: Path, rate: float | None, measured: bool)
     base = memory["process"] + memory["environment"] * settings.num_envs + memory.get(_masker(cfg), 0)
     masked = _masker(cfg) != "none"
     stored = figures["disk"]["masked_bytes_per_transition" if masked else "raw_bytes_per_transition"]
-    kept = min(decisions, settings.replay_buffer_size) - min(there, settings.replay_buffer_size)
+    given = planned_transitions(cfg)
+    written = there + given if there else 0
+    kept = settings.replay_capacity(given) - min(written, settings.replay_buffer_size)
     gpu = str(cfg.device) != "cpu"
     known = rate or (None if gpu and _has_gpu() else _benchmark_rate(cfg, settings))
     left = decisions - there
     return Needs(
         decisions=decisions,
         left=left,
-        memory=int((base << 20) * _MARGIN) + settings.replay_capacity * (frame + _OTHER_BYTES),
+        memory=int((base << 20) * _MARGIN) + settings.replay_capacity(given) * (frame + _OTHER_BYTES),
         disk=int(
             kept * stored * (frame / (3 * 84**2)) + (2 * figures["disk"]["snapshot_mb"] << 20) * bool(left)
         ),

@@ -1,0 +1,1 @@
+"""Demonstrations: read from files, chosen by outcome, played again for their pixels, kept; and recorded."""
