@@ -3,13 +3,18 @@
 VENV := .venv/bin/python
 export MUJOCO_GL ?= egl
 
-.PHONY: help setup train test test-all test-cluster check format lint types pins bench clean
+.PHONY: help setup setup-ray train test test-all test-cluster check format lint types pins bench clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: ## install everything into .venv (seconds when it is there already)
 	@bash setup/install.sh
+
+setup-ray: setup ## install what +launcher=ray needs into .venv-ray: Ray's launcher wants older packages than .venv has
+	$(VENV) -m venv --without-pip .venv-ray
+	grep -v -E '^(cloudpickle|python-dateutil)==' setup/constraints.txt > .venv-ray/constraints.txt
+	$(VENV) -m uv pip install --quiet --python .venv-ray/bin/python --editable '.[ray]' --constraints .venv-ray/constraints.txt
 
 # A folder of its own for every call: nothing is resumed, nothing is overwritten.
 FIRST_RUN := runs/first_run_$(shell date +%Y%m%d_%H%M%S)
@@ -31,7 +36,7 @@ test: setup ## run the tests (at most 10 minutes on 2 cores)
 test-all: setup ## run every test: also those that kill processes, take long or learn
 	$(TESTS) -m "not cluster" tests
 
-test-cluster: setup ## sweeps with real launchers: joblib, and a SLURM of one node (needs root and apt; else skipped)
+test-cluster: setup ## sweeps with real launchers: joblib, Ray (after setup-ray), a SLURM of one node (root and apt); else skipped
 	$(VENV) -m pytest -n 0 -rs -m cluster --timeout 1800 tests/cluster
 
 check: setup lint types test ## ruff, mypy and the tests

@@ -31,10 +31,12 @@ SMALL = (
 DECISIONS = 120
 
 
-def start(script: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+def start(
+    script: str, *arguments: str, python: str = sys.executable, **environment: str
+) -> subprocess.Popen[str]:
     """Start a script in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, str(PROJECT_ROOT / script), *arguments],
+        [python, str(PROJECT_ROOT / script), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -43,9 +45,9 @@ def start(script: str, *arguments: str, **environment: str) -> subprocess.Popen[
     )
 
 
-def run(script: str, *arguments: str, **environment: str) -> tuple[int, str]:
+def run(script: str, *arguments: str, python: str = sys.executable, **environment: str) -> tuple[int, str]:
     """Run a script; return its exit code and all it said."""
-    process = start(script, *arguments, **environment)
+    process = start(script, *arguments, python=python, **environment)
     said, _ = process.communicate()
     return process.returncode, said
 

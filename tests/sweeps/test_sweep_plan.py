@@ -101,8 +101,8 @@ def test_unknown_names_get_the_nearest(argument, words):
 
 def test_a_launcher_without_its_packages_names_the_extra(monkeypatch):
     monkeypatch.setattr(launchers, "_is_installed", lambda module: False)
-    for name in ("local", "slurm", "ray"):
-        with pytest.raises(DependencyError, match=rf"launcher={name} needs .*'\.\[{name}\]'"):
+    for name, cure in (("local", r"'\.\[local\]'"), ("slurm", r"'\.\[slurm\]'"), ("ray", "make setup-ray")):
+        with pytest.raises(DependencyError, match=rf"launcher={name} needs .*{cure}"):
             check_launcher(name)
     check_launcher("basic")
 

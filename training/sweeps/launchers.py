@@ -14,13 +14,14 @@ from common.cores import count_cores
 from common.errors import ConfigError, DependencyError, nearest
 from training.memory import available_memory
 from training.sweeps.expand import Sweep
-from training.sweeps.needs import Needs, gibibytes, most
+from training.sweeps.needs import Needs, count_gpus, gibibytes, most
 
 PLUGINS = {
     "local": "hydra_plugins.hydra_joblib_launcher",
     "slurm": "hydra_plugins.hydra_submitit_launcher",
     "ray": "hydra_plugins.hydra_ray_launcher",
 }
+_INSTALL = {"ray": "Run make setup-ray once, then the same command with .venv-ray/bin/python."}
 _LONGEST = 24 * 60  # minutes of a job's turn
 _SLACK = 1.5  # of the time that benchmarks predict
 
@@ -35,7 +36,7 @@ def check_launcher(launcher: str) -> None:
     if plugin and not _is_installed(plugin):
         raise DependencyError(
             f"launcher={launcher} needs packages that are not installed.",
-            f"Install them: .venv/bin/python -m pip install '.[{launcher}]'",
+            _INSTALL.get(launcher, f"Install them: .venv/bin/python -m pip install '.[{launcher}]'"),
         )
     if launcher == "slurm" and shutil.which("sbatch") is None:
         raise DependencyError(
@@ -81,7 +82,7 @@ def derived_settings(sweep: Sweep, needs: Sequence[Needs], pack: int, given: Seq
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # no token of its own in the home directory
         settings = {
             "ray.remote.num_cpus": run.cpus,
-            "ray.remote.num_gpus": round(1 / pack, 3) if run.gpu and _gpus() else None,
+            "ray.remote.num_gpus": round(1 / pack, 3) if run.gpu and count_gpus() else None,
         }
     return not_given(settings, given, "+" if sweep.launcher == "ray" else "")
 
@@ -108,18 +109,14 @@ def _side_by_side(run: Needs, pack: int, runs: int) -> int:
     memory = available_memory()
     if memory is not None:
         limits.append(max(memory // run.memory, 1))
-    if run.gpu and _gpus():
-        limits.append(_gpus() * pack)
+    if run.gpu and count_gpus():
+        limits.append(count_gpus() * pack)
     return min(limits)
 
 
 def _minutes(hours: float | None) -> int:
     """Return the time of a job: longer runs take several turns."""
     return _LONGEST if hours is None else min(max(int(hours * 60 * _SLACK), 10), _LONGEST)
-
-
-def _gpus() -> int:
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def check_partition(name: Any) -> str:

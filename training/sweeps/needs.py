@@ -87,14 +87,15 @@ def run_needs(run: PlannedRun, folder: Path, rate: float | None, measured: bool)
     written = there + given if there else 0
     kept = settings.replay_capacity(given) - min(written, settings.replay_buffer_size)
     gpu = str(cfg.device) != "cpu"
-    known = rate or (None if gpu and _has_gpu() else _benchmark_rate(cfg, settings))
+    known = rate or (None if gpu and count_gpus() else _benchmark_rate(cfg, settings))
     left = decisions - there
     return Needs(
         decisions=decisions,
         left=left,
         memory=int((base << 20) * _MARGIN) + settings.replay_capacity(given) * (frame + _OTHER_BYTES),
         disk=int(
-            kept * stored * (frame / (3 * 84**2)) + (2 * figures["disk"]["snapshot_mb"] << 20) * bool(left)
+            kept * stored * (frame / (3 * figures["image_size"] ** 2))
+            + (2 * figures["disk"]["snapshot_mb"] << 20) * bool(left)
         ),
         cpus=settings.num_envs + int(cfg.num_threads or 1),
         gpu=gpu,
@@ -113,12 +114,16 @@ def _agent(cfg: DictConfig) -> str:
 
 
 def _benchmark_rate(cfg: DictConfig, settings: TrainSettings) -> float | None:
-    """Return decisions per second by the last benchmark, evaluations included."""
+    """Return decisions per second by the last benchmark, evaluations included.
+
+    What networks compute grows with the image; the maskers resize every image to the same size.
+    """
     figures, agent = speed(), _agent(cfg)
     if agent not in figures["act_ms"] or _masker(cfg) not in figures["masker_ms"]:
         return None
-    seen = figures["environment_ms"] + figures["masker_ms"][_masker(cfg)] + figures["act_ms"][agent]
-    update = figures["update_ms"][agent] * settings.batch_size / figures["update_batch"]
+    size = (int(cfg.image_size) / figures["image_size"]) ** 2
+    seen = figures["environment_ms"] + figures["masker_ms"][_masker(cfg)] + figures["act_ms"][agent] * size
+    update = figures["update_ms"][agent] * size * settings.batch_size / figures["update_batch"]
     evaluation = 0.0
     if settings.eval_every_frames:  # an episode is 1000 frames
         evaluation = 1000 * settings.num_eval_episodes / settings.eval_every_frames * seen
@@ -140,8 +145,9 @@ def _measured_rates(sweep: Sweep) -> dict[tuple[str, ...], float]:
 
 
 @cache
-def _has_gpu() -> bool:
-    return any(Path("/proc/driver/nvidia/gpus").glob("*"))
+def count_gpus() -> int:
+    """Return how many GPUs of NVIDIA's this machine has."""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def most(needs: Sequence[Needs]) -> Needs:

@@ -20,7 +20,7 @@ from training.status import saved_steps
 from training.sweeps.expand import Sweep, expand, name_folders
 from training.sweeps.job import HIDDEN
 from training.sweeps.launchers import check_launcher, derived_settings
-from training.sweeps.needs import Needs, all_needs, gibibytes, speed
+from training.sweeps.needs import Needs, all_needs, count_gpus, gibibytes, speed
 
 PLAN = "plan.json"
 
@@ -33,11 +33,13 @@ class Plan:
         sweep: its runs.
         needs: of its runs, in the same order.
         arguments: the command line, completed by what follows from the runs.
+        rate: decisions per second that the user gave, or None.
     """
 
     sweep: Sweep
     needs: list[Needs]
     arguments: list[str]
+    rate: float | None = None
 
 
 def make_plan(arguments: Sequence[str], launcher: str, rate: float | None = None) -> Plan:
@@ -59,7 +61,7 @@ def make_plan(arguments: Sequence[str], launcher: str, rate: float | None = None
     needs = all_needs(sweep, rate)
     pack = int(sweep.runs[0].config.sweep.pack) if sweep.runs else 1
     open_needs = [need for need in needs if need.left] or needs
-    return Plan(sweep, needs, [*named, *derived_settings(sweep, open_needs, pack, named)])
+    return Plan(sweep, needs, [*named, *derived_settings(sweep, open_needs, pack, named)], rate)
 
 
 def _check_runs(sweep: Sweep) -> None:
@@ -158,29 +160,37 @@ def plan_table(plan: Plan) -> Table:
 
 
 def _hours(needs: Sequence[Needs]) -> str:
-    return (
-        "?" if any(need.hours is None for need in needs) else f"{sum(need.hours or 0 for need in needs):.1f}"
-    )
+    hours = [need.hours for need in needs if need.hours is not None]
+    return f"{sum(hours):,.1f}" if len(hours) == len(needs) else "?"
 
 
 def plan_summary(plan: Plan) -> list[str]:
-    """Return the sums and the launcher's settings, in lines."""
+    """Return the sums, the launcher's settings and where the hours come from, in lines."""
     sweep, needs = plan.sweep, plan.needs
     finished = sum(not need.left for need in needs)
     begun = sum(saved_steps(sweep.folder(run)) is not None for run in sweep.runs) - finished
     own = [text for text in plan.arguments if "hydra.launcher." in text]
-    lines = [
+    on_gpu = any(need.gpu for need in needs) and (plan.rate is not None or count_gpus() > 0)
+    days = sum(need.hours or 0 for need in needs) / 24
+    return [
         f"{len(needs)} runs in {sweep.directory}: {finished} finished, {begun} begun",
-        f"{sum(need.left for need in needs):,} decisions are left: {_hours(needs)} hours, one run at a time;"
+        f"{sum(need.left for need in needs):,} decisions are left:"
+        f" {_hours(needs)} {'GPU-hours' if on_gpu else 'hours'}"
+        f"{f' ({days:,.0f} days)' if days >= 3 else ''}, one run at a time;"
         f" disk {sum(need.disk for need in needs) / (1 << 30):.1f} GiB more",
         f"launcher {sweep.launcher}" + (f": {' '.join(own)}" if own else ""),
+        _where_hours_come_from(plan),
     ]
+
+
+def _where_hours_come_from(plan: Plan) -> str:
+    needs = plan.needs
+    if plan.rate is not None:
+        return f"Hours by the speed that was given: {plan.rate:g} decisions per second."
     if any(need.rate is None for need in needs):
-        lines.append("No speed is on record for this machine: give yours with --rate (decisions per second).")
-    elif all(need.measured for need in needs):
-        lines.append("Hours by the speed of these runs so far.")
-    elif any(not need.measured for need in needs):
-        lines.append(
-            f"Hours by the last benchmark ({speed()['machine']}), those marked * by runs of this folder."
-        )
-    return lines
+        return "No speed is on record for this machine: give yours with --rate (decisions per second)."
+    if all(need.measured for need in needs):
+        return "Hours by the speed of these runs so far."
+    starred = ", those marked * by runs of this folder" if any(need.measured for need in needs) else ""
+    machine = speed()["machine"]
+    return f"Hours by the last benchmark ({machine}){starred}; --rate N reckons with N decisions per second."
