@@ -63,8 +63,8 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
     make_masker = prepare_masker(run, device)
     save_config(cfg, run_dir)
 
+    from training import factory, preflight
     from training.evaluator import Evaluator
-    from training.factory import make_agent
     from training.workspace import Workspace
     from wrappers import MaskObservation
 
@@ -74,11 +74,12 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
     make_venv = functools.partial(envs.make_vector_env, cfg.task_name, level=level, learner=device, **rules)
     venv = make_venv(cfg.num_envs, seed=cfg.seed, foreground=run.masker_variant == "groundtruth")
     try:
+        preflight.check_masker(masker, venv, device)
         config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
         Workspace(
             cfg,
             MaskObservation(venv, masker, device=device, keep_failed=run_dir / "masker_failures"),
-            make_agent(cfg, venv, device),
+            factory.make_agent(cfg, venv, device),
             masker.info,
             run_dir,
             evaluate=Evaluator(cfg, make_venv, masker, device, run.videos_dir),
