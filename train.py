@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,8 +65,8 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
     demonstrations = RunDemonstrations(run, level, rules)
     save_config(cfg, run_dir)
 
+    from training import factory, preflight
     from training.evaluator import Evaluator
-    from training.factory import make_agent
     from training.workspace import Workspace
     from wrappers import MaskObservation
 
@@ -74,12 +75,12 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
     rules |= {key: cfg[key] for key in ("seed", "action_repeat", "fast_render", "render_device")}
     rules |= {"level": level, "camera": run.camera, "foreground": run.masker_variant == "groundtruth"}
     make_venv = partial(envs.make_vector_env, cfg.task_name, learner=device, **rules)
-    venv = make_venv(cfg.num_envs)
-    try:
+    with closing(make_venv(cfg.num_envs)) as venv:
+        preflight.check_masker(masker, venv, device)
         Workspace(
             cfg,
             MaskObservation(venv, masker, device=device, keep_failed=run.failures_dir),
-            make_agent(cfg, venv, device),
+            factory.make_agent(cfg, venv, device),
             masker.info,
             run_dir,
             evaluate=Evaluator(cfg, make_venv, masker, device, run.videos_dir),
@@ -88,8 +89,6 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
             config=OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False),
             demonstrations=partial(demonstrations.episodes, masker, make_venv, device),
         ).train(stop)
-    finally:
-        venv.close()
 
 
 def prepare_masker(run: RunDirectory, device: torch.device) -> Callable[[], ObservationMasker]:

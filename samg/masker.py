@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from common.masking import MaskerInfo, check_frames
+from common.peak_memory import peak_bytes
 from samg.correspondence import operator_groups, similarity_maps
 from samg.extra_points import choose_extra_points
 from samg.fitting import Fit
@@ -208,6 +209,23 @@ class SamGMasker:
         """Start counting anew."""
         self._counts.zero_()
 
+    def batch_for(self, count: int) -> int:
+        """Return the batch size in which ``count`` frames are masked."""
+        if count and self.options.batch_size:
+            return self.options.batch_size
+        # Powers of two: some environments' frames, after a reset, shall not be one more shape to compile for.
+        return 1 << (count - 1).bit_length() if count and self.numerics.fixed_shapes else count
+
+    def measure_memory(self, count: int) -> int:
+        """Return how many bytes masking ``count`` frames at once takes beside the networks, by doing it.
+
+        Nothing is counted or remembered, and compiled networks run uncompiled.
+        """
+        size = self.reference.size
+        frames = torch.zeros(count, size, size, 3, dtype=torch.uint8, device=self.device)
+        with torch.inference_mode(), self.numerics.eager():
+            return peak_bytes(lambda: self._segment(frames), self.device)
+
     def save(self, directory: str | Path) -> None:
         """Write the masker, without its networks, into a new directory; see ``samg.artefact``."""
         from samg.artefact import save_masker
@@ -250,7 +268,7 @@ class SamGMasker:
         frames = frames.to(self.device)
         for chunk in frames.split(self._largest_chunk or max(len(frames), 1)):
             valid = len(chunk)
-            missing = self._batch_for(valid) - valid
+            missing = self.batch_for(valid) - valid
             if missing:
                 chunk = torch.cat((chunk, chunk[-1:].expand(missing, -1, -1, -1)))
             if valid:
@@ -260,13 +278,6 @@ class SamGMasker:
     def _largest_chunk(self) -> int:
         """How many frames go through the networks at once; 0: all of them."""
         return self.options.batch_size or 0
-
-    def _batch_for(self, count: int) -> int:
-        """Return the batch size in which ``count`` frames are masked."""
-        if count and self.options.batch_size:
-            return self.options.batch_size
-        # Powers of two: some environments' frames, after a reset, shall not be one more shape to compile for.
-        return 1 << (count - 1).bit_length() if count and self.numerics.fixed_shapes else count
 
     def _run(self, frames: Tensor) -> tuple[Tensor, list[Pass]]:
         return self._look(self.networks.encode(frames))

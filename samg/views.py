@@ -131,9 +131,13 @@ class ViewMasker(SamGMasker):
                 f"frames: expected whole moments of {self.views} views, got {len(frames)} frames"
             )
 
-    def _batch_for(self, count: int) -> int:
+    def batch_for(self, count: int) -> int:
         """Return the batch size for ``count`` frames, a multiple of V: the single cameras' times V."""
-        return self.views * super()._batch_for(-(-count // self.views))
+        return self.views * super().batch_for(-(-count // self.views))
+
+    def measure_memory(self, count: int) -> int:
+        """Return the bytes that ``count`` frames take, rounded up to whole moments."""
+        return super().measure_memory(self.views * -(-count // self.views))
 
     @property
     def _largest_chunk(self) -> int:

@@ -20,6 +20,15 @@ def _number(path: Path) -> int | None:
         return None
 
 
+def _cached(usage: Path) -> int:
+    """Return the bytes in ``usage`` that are files kept in memory while there is room; 0 where unknown."""
+    try:
+        rows = dict(line.split() for line in (usage.parent / "memory.stat").read_text().splitlines())
+        return int(rows.get("total_inactive_file", rows.get("inactive_file", 0)))  # version 1, 2
+    except (OSError, ValueError):
+        return 0
+
+
 def replay_rows(capacity: int) -> int:
     """Return the rows of a replay buffer for ``capacity`` transitions.
 
@@ -39,5 +48,5 @@ def available_memory() -> int | None:
     for limit, usage in _LIMITS:
         total, used = _number(limit), _number(usage)
         if total is not None and used is not None:
-            found.append(max(total - used, 0))
+            found.append(max(total - used + _cached(usage), 0))
     return min(found, default=None)

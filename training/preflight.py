@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import math
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +18,17 @@ from torch import nn
 from algos.agent import Batch
 from algos.drqv2 import DrQV2Agent
 from common.errors import ResourceError
+from common.peak_memory import peak_bytes
+from evaluation.evaluate import fixed_batch
+from training.memory import available_memory
+from training.replay_cache import available_gpu_memory
 
 _SNAPSHOTS = 3  # two are kept, and a third is there while it is written
+_UNSEEN = 1.6  # what a process takes, kernels and gaps included, as a factor of its tensors (docs/speed.md)
+_PLENTY = (
+    1000  # no agent's update takes so many times the bytes of its observations (docs/speed.md: below 400)
+)
+_TELLING = 32  # size of a batch from which the growth of smaller ones tells that of larger ones
 _OPEN_EPISODE = 500  # frames of the episode being collected, which are stored as they are
 
 
@@ -61,24 +73,177 @@ def _mega(bytes_: int) -> str:
     return f"{bytes_ / 1e6:,.1f} MB"
 
 
+def check_update(agent: DrQV2Agent, batch_size: int) -> None:
+    """Refuse a batch whose update would not fit; the agent is left as it was.
+
+    On a GPU the update is rehearsed. On a CPU, where running out of memory ends the process without a word,
+    it is measured on small batches, unless there is plenty.
+
+    Raises:
+        ResourceError: bytes needed and available, and the key to change.
+    """
+    if agent.device.type != "cpu":
+        rehearse_update(agent, batch_size)
+        return
+    available = available_on(agent.device)
+    if available is None or _generous(agent, batch_size) <= available:
+        return
+    with _undone(agent), agent.numerics.eager():
+        shortage = _update_shortage(agent, batch_size)
+    if shortage is not None:
+        raise _update_error(agent, batch_size, shortage)
+
+
 def rehearse_update(agent: DrQV2Agent, batch_size: int) -> None:
     """Make one update from an empty batch and undo it, so that a GPU too small is found out at the start.
 
     Raises:
         ResourceError: the device has not enough memory.
     """
+    with _undone(agent):
+        try:
+            _update(agent, batch_size)
+        except torch.OutOfMemoryError as error:
+            reason, shortage = str(error).partition(". ")[0], None
+            with contextlib.suppress(torch.OutOfMemoryError):  # raised by small batches as well
+                shortage = _update_shortage(agent, batch_size)
+            raise _update_error(agent, batch_size, shortage, reason) from error
+
+
+def check_masker(masker: Any, venv: Any, device: torch.device) -> None:
+    """Refuse to mask the frames of all environments at once where they would not fit.
+
+    One frame has been masked when the masker was fitted; of more, one is measured and the others follow.
+
+    Args:
+        masker: any; one without networks needs next to nothing.
+        venv: whose frames it masks, one for each environment and camera.
+        device: where the masker is; on a GPU, evaluation masks a padded batch of frames at once.
+
+    Raises:
+        ResourceError: bytes needed and available, and the keys to change.
+    """
+    if not hasattr(masker, "measure_memory"):
+        return
+    cameras = math.prod(venv.single_observation_space["pixels"].shape[:-3])
+    evaluated = fixed_batch(on_gpu=device.type == "cuda")
+    count = masker.batch_for(max(venv.num_envs * cameras, evaluated))
+    shortage = find_shortage(masker.measure_memory, count, available_on(device), 1) if count > 1 else None
+    if shortage is not None:
+        raise ResourceError(
+            f"Masking {count} frames at once needs about {shortage.needed:,} bytes on {device}, and only "
+            f"{shortage.available:,} are available.",
+            f"Set num_envs or masker.batch_size to {shortage.fits} or less, or choose a smaller masker or "
+            "another device.",
+        )
+
+
+def available_on(device: torch.device) -> int | None:
+    """Return the bytes that tensors on ``device`` can still take; None where that cannot be told."""
+    if device.type != "cuda":
+        return available_memory()
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
+        device
+    )  # ours, and free again
+    return available_gpu_memory(device) + reserved
+
+
+class Shortage(NamedTuple):
+    """What does not fit: bytes needed, bytes available, and the number that would fit (at least 1)."""
+
+    needed: int
+    available: int
+    fits: int
+
+
+def find_shortage(
+    measure: Callable[[int], int], count: int, available: int | None, first: int
+) -> Shortage | None:
+    """Find out whether a batch fits without making it.
+
+    What a batch takes is a constant and a share for each of its members, at its worst moment, hence at most
+    in proportion to their number and never less than it grew between two smaller ones. Batches are doubled
+    until these two bounds decide, as long as twice as much still fits.
+
+    Args:
+        measure: returns the bytes that a batch of so many takes.
+        count: size of the batch in question.
+        available: bytes; None: everything fits.
+        first: size of the first batch that is measured.
+
+    Returns:
+        None: it fits.
+    """
+    if available is None:
+        return None
+    available = int(available / _UNSEEN)
+    size = min(first, count)
+    taken = measure(size)
+    share = taken / size
+    while taken * count > available * size:  # else even in proportion it is little enough
+        least = taken + share * (count - size)
+        small = size < _TELLING
+        if size >= count or 2 * taken > available or (least > available and not small):
+            if least <= available:
+                return None
+            fits = max(int(count - (least - available) / max(share, 1)), 1)
+            return Shortage(int(least * _UNSEEN), int(available * _UNSEEN), fits)
+        bigger = min(2 * size, count)
+        more = measure(bigger)
+        share, size, taken = max(more - taken, 0) / (bigger - size), bigger, more
+    return None
+
+
+@contextlib.contextmanager
+def _undone(agent: DrQV2Agent) -> Iterator[None]:
+    """Put the agent back into its present state at the end."""
     before = copy.deepcopy(agent.state_dict())
+    try:
+        yield
+    finally:
+        agent.load_state_dict(before)
+
+
+def _generous(agent: DrQV2Agent, batch_size: int) -> int:
+    """Return more bytes than an update takes: copies of the networks and a multiple of the observations."""
+    values = [value for network in agent.networks().values() for value in network.state_dict().values()]
+    return 8 * sum(value.nbytes for value in values) + _PLENTY * batch_size * math.prod(agent.obs_shape)
+
+
+def _update(agent: DrQV2Agent, batch_size: int) -> None:
+    """Make the agent's updates, offline and online, from an empty batch."""
     obs = torch.zeros((batch_size, *agent.obs_shape), dtype=torch.uint8, device=agent.device)
     action, zeros, state = (
         torch.zeros((batch_size, width), device=agent.device)
         for width in (agent.action_dim, 1, agent.state_dim)
     )
-    try:
-        agent.update(Batch(obs, action, zeros, zeros, obs, state, state), 0)
-    except torch.OutOfMemoryError as error:
-        raise ResourceError(
-            f"An update with batch_size={batch_size} does not fit into the memory of {agent.device} "
-            f"({str(error).partition('. ')[0]}).",
-            "Set a smaller batch_size or num_envs, end what else runs on the device, or choose device=...",
-        ) from error
-    agent.load_state_dict(before)
+    batch = Batch(obs, action, zeros, zeros, obs.clone(), state, state)
+    if agent.offline_updates:
+        agent.update_offline(batch)
+    agent.update(batch, 0)
+
+
+def _update_shortage(agent: DrQV2Agent, batch_size: int) -> Shortage | None:
+    available = available_on(agent.device)
+    _update(agent, min(2, batch_size))  # optimisers make their moments, which stay
+    states = [state for optimizer in agent.optimizers().values() for state in optimizer.state.values()]
+    moments = sum(value.nbytes for state in states for value in state.values() if torch.is_tensor(value))
+
+    def measure(size: int) -> int:
+        return moments + peak_bytes(lambda: _update(agent, size), agent.device)
+
+    return find_shortage(measure, batch_size, available, first=2)
+
+
+def _update_error(
+    agent: DrQV2Agent, batch_size: int, shortage: Shortage | None, reason: str = ""
+) -> ResourceError:
+    if shortage is None:
+        numbers, fits = f" ({reason})", "a smaller batch_size"
+    else:
+        numbers = f": it needs about {shortage.needed:,} bytes, and only {shortage.available:,} are available"
+        fits = f"batch_size={shortage.fits} or less"
+    return ResourceError(
+        f"An update with batch_size={batch_size} does not fit into the memory of {agent.device}{numbers}.",
+        f"Set {fits}, end what else runs on the device, or choose device=...",
+    )

@@ -24,7 +24,7 @@ from training.factory import describe_agent, prepare_agent
 from training.guard import exclusive, resource_errors
 from training.logger import Logger
 from training.loop_state import loop_state, restore_loop
-from training.preflight import check_disk, disk_needed, rehearse_update
+from training.preflight import check_disk, check_update, disk_needed
 from training.replay_opening import open_replay
 from training.resume import find_snapshot
 from training.schedule import Every, Until
@@ -331,8 +331,7 @@ class Workspace:
         snapshot = find_snapshot(
             self.run_dir, cfg.resume, self.agent_record, self.masker_info, self.num_envs, self.store
         )
-        if self.agent.device.type != "cpu":
-            rehearse_update(self.agent, cfg.batch_size)
+        check_update(self.agent, cfg.batch_size)
         manifest = {} if snapshot is None else read_manifest(snapshot)
         demonstrations = [] if manifest else self._demonstrations()
         self.demonstrated = manifest.get("demonstrated", sum(map(len, demonstrations)))
