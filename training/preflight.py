@@ -24,11 +24,10 @@ from training.memory import available_memory
 from training.replay_cache import available_gpu_memory
 
 _SNAPSHOTS = 3  # two are kept, and a third is there while it is written
-_UNSEEN = 1.6  # what a process takes, kernels and gaps included, as a factor of its tensors (docs/speed.md)
-_PLENTY = (
-    1000  # no agent's update takes so many times the bytes of its observations (docs/speed.md: below 400)
-)
+_UNSEEN = 1.6  # what a process takes, kernels and gaps included, as a factor of its tensors
+_PLENTY = 1000  # no agent's update takes so many times the bytes of its observations; a test measures it
 _TELLING = 32  # size of a batch from which the growth of smaller ones tells that of larger ones
+_SURE = 0.8  # of the number that is thought to fit
 _OPEN_EPISODE = 500  # frames of the episode being collected, which are stored as they are
 
 
@@ -161,9 +160,9 @@ def find_shortage(
 ) -> Shortage | None:
     """Find out whether a batch fits without making it.
 
-    What a batch takes is a constant and a share for each of its members, at its worst moment, hence at most
-    in proportion to their number and never less than it grew between two smaller ones. Batches are doubled
-    until these two bounds decide, as long as twice as much still fits.
+    What a batch takes is a constant and a share for each of its members, at its worst moment: at most in
+    proportion to their number, and about what it grew between two smaller ones. Batches are doubled until
+    one of the two decides, and not beyond what is certain to fit once the growth is known.
 
     Args:
         measure: returns the bytes that a batch of so many takes.
@@ -176,22 +175,20 @@ def find_shortage(
     """
     if available is None:
         return None
-    available = int(available / _UNSEEN)
-    size = min(first, count)
+    room, size = available / _UNSEEN, min(first, count)
     taken = measure(size)
     share = taken / size
-    while taken * count > available * size:  # else even in proportion it is little enough
-        least = taken + share * (count - size)
-        small = size < _TELLING
-        if size >= count or 2 * taken > available or (least > available and not small):
-            if least <= available:
-                return None
-            fits = max(int(count - (least - available) / max(share, 1)), 1)
-            return Shortage(int(least * _UNSEEN), int(available * _UNSEEN), fits)
+    while taken * count > room * size and size < count and taken <= room:
         bigger = min(2 * size, count)
         more = measure(bigger)
         share, size, taken = max(more - taken, 0) / (bigger - size), bigger, more
-    return None
+        if 2 * taken > room or (size >= _TELLING and taken + share * (count - size) > room):
+            break
+    least = taken + share * (count - size)
+    if least <= room or taken * count <= room * size:
+        return None
+    fits = max(int(_SURE * (count - (least - room) / max(share, 1))), 1)
+    return Shortage(int(least * _UNSEEN), available, fits)
 
 
 @contextlib.contextmanager

@@ -64,15 +64,16 @@ def test_two_bounds_decide_and_nothing_is_tried_that_might_not_fit(
         return takes(size)
 
     found = find_shortage(measure, count, available, first=2)
-    assert all(takes(size) <= available for size in tried[1:]) and max(tried) <= count
+    assert all(takes(size) <= available for size in tried[2:]) and max(tried) <= count
     if share > 1:
         assert found is None
         assert share < 1000 or len(tried) == 1  # where there is plenty, one look is enough
     elif found is None:  # only where not even the first batches tell
         assert takes(2) * 2 > available
     else:
-        assert available < found.needed <= takes(count) and found.available == available
-        assert found.needed > 0.85 * takes(count) or 2 * takes(tried[-1]) > available
+        assert available < found.needed and found.available == available
+        # The first batch alone, where it fills all memory, tells nothing of its growth.
+        assert len(tried) == 1 or 0.8 * takes(count) < found.needed <= takes(count)
         assert found.fits == 1 or takes(found.fits) <= available * 1.01
     assert find_shortage(measure, count, None, first=2) is None
 
@@ -178,7 +179,7 @@ def test_frames_that_cannot_be_masked_at_once_are_refused(
         check_masker(tiny, envs, CPU)
     said = int(caught.value.message.partition("about ")[2].split()[0].replace(",", ""))
     assert said == pytest.approx(taken * frames, rel=0.02)
-    assert f"num_envs or masker.batch_size to {int(frames * 0.7)}" in caught.value.hint
+    assert f"num_envs or masker.batch_size to {int(frames * 0.7 * 0.8)}" in caught.value.hint
     assert tiny.statistics() == before and tiny.last_empty is None
     available(int(taken * frames * 1.05))
     check_masker(tiny, envs, CPU)
