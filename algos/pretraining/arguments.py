@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from algos.pretraining.loop import Recipe
 from common.cores import count_cores
 from common.errors import ConfigError
-from common.paths import output_path
+from common.flags import check_least, output_folder
 
 _LEAST: dict[str, float] = {
     "epochs": 1,
@@ -32,10 +32,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         ConfigError: a number is impossible, or ``--out`` is a file.
     """
     chosen = _parser().parse_args(list(arguments))
-    for name, least in _LEAST.items():
-        if not (math.isfinite(value := getattr(chosen, name)) and value >= least):
-            flag = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{flag} is {value:g}, expected at least {least:g}.", f"Change {flag}.")
+    check_least(chosen, _LEAST)
     for name, most in {"learning_rate": math.inf, "val_share": 1.0}.items():
         if not 0 < (value := getattr(chosen, name)) < most:
             flag = f"--{name.replace('_', '-')}"
@@ -43,10 +40,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             raise ConfigError(f"{flag} is {value:g}, expected more than 0{limit}.", f"Change {flag}.")
     if not 0 <= chosen.momentum < 1:
         raise ConfigError(f"--momentum is {chosen.momentum:g}, expected 0 to 1.", "The default is 0.9.")
-    out = output_path(chosen.out)
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {chosen.out} is a file.", "Name a folder, new or of an earlier run.")
-    chosen.out = out
+    chosen.out = output_folder(chosen.out)
     chosen.recipe = Recipe(**{name: getattr(chosen, name) for name in Recipe.__dataclass_fields__})
     return chosen
 

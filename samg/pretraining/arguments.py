@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from common.errors import ConfigError
-from common.paths import output_path, resolve
+from common.flags import check_least, output_folder
+from common.paths import resolve
 from samg.pretraining.banks import Amounts
 from samg.pretraining.loop import Schedule
 
@@ -36,11 +35,7 @@ def parse(arguments: Sequence[str], domains: Sequence[str]) -> argparse.Namespac
         ConfigError: there is no budget, or a number is impossible.
     """
     chosen = _parser(domains).parse_args(list(arguments))
-    for name, least in _LEAST.items():
-        value = getattr(chosen, name)
-        if not (math.isfinite(value) and value >= least):
-            flag = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{flag} is {value:g}, expected at least {least}.", f"Change {flag}.")
+    check_least(chosen, _LEAST)
     if not 0 < chosen.learning_rate < 1:
         raise ConfigError(
             f"--learning-rate is {chosen.learning_rate:g}, expected more than 0 and less than 1.",
@@ -48,16 +43,9 @@ def parse(arguments: Sequence[str], domains: Sequence[str]) -> argparse.Namespac
         )
     if chosen.minutes == 0 and chosen.steps == 0:
         raise ConfigError("No budget was given.", "Pass --minutes M, or --steps N.")
-    chosen.out = _folder(chosen.out)
+    chosen.out = output_folder(chosen.out)
     chosen.start = resolve(chosen.start) if chosen.start else None
     return chosen
-
-
-def _folder(path: str) -> Path:
-    folder = output_path(path)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--out {path} is a file.", "Name a folder, new or of an earlier run.")
-    return folder
 
 
 def _parser(domains: Sequence[str]) -> argparse.ArgumentParser:
