@@ -6,6 +6,7 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from benchmarks import all as everything
 from benchmarks import masker_options, training_step
@@ -14,7 +15,7 @@ from common.errors import ConfigError
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_part_is_a_script_and_its_flags_are_ones_it_knows(device, tmp_path):
-    for part in everything.parts(device):
+    for part in everything.parts(torch.device(device)):
         assert importlib.util.find_spec(part.script) is not None
         for quick in (False, True):
             flags = part.command(device, quick)[2:]

@@ -58,7 +58,7 @@ def without_pictures(env, monkeypatch):
 def outcomes(env, monkeypatch, *, reward=0.0, goal=False, failed=False):
     """Let every control step come to the given outcome."""
     task = type("Task", (), {"judge": staticmethod(lambda data: Outcome(reward, goal, failed))})()
-    for name in ("hand", "goal_steps", "place"):
+    for name in ("hand", "goal_steps", "place", "placed"):
         setattr(task, name, getattr(env._task, name))
     monkeypatch.setattr(env, "_task", task)
 
