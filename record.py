@@ -89,7 +89,7 @@ def trained_attempts(
     venv = envs.make_vector_env(
         options.task, options.num_envs, level=background.levels[0], seed=options.seed, learner=device,
         image_size=int(run.config.image_size), action_repeat=options.action_repeat,
-        foreground=run.masker_variant == "groundtruth", fast_render=run.fast_render,
+        foreground=run.masker_variant == "groundtruth", fast_render=run.fast_render, camera=run.camera,
         **background_rules(background),
     )  # fmt: skip
     stack.callback(venv.close)

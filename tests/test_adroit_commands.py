@@ -65,6 +65,21 @@ def test_a_run_with_demonstrations_is_killed_and_goes_on_bit_by_bit(
     assert done.returncode == 0 and "Learning offline from 50 transitions" in done.stdout, done.stderr
 
 
+def test_a_run_of_two_cameras_is_recorded_and_begun_with(tmp_path: Path) -> None:
+    command = ["task=relocate", "camera=[cam1,cam3]", "masker=groundtruth", *SMALL, "num_seed_frames=0"]
+    first, file = tmp_path / "first", tmp_path / "relocate.npz"
+    done = run("train.py", *command, "num_train_frames=20", f"hydra.run.dir={first}")
+    assert done.returncode == 0, done.stderr
+    flags = ("--episodes", "1", "--attempts", "1", "--outcome", "any", "--out", str(file))
+    done = run("record.py", "--model_dir", str(first), *flags)
+    assert done.returncode == 0 and "1 of 1 episodes" in done.stdout, done.stderr
+    command += [f"demonstrations={file}", "demonstration_filter.outcome=any", "num_train_frames=20"]
+    done = run("train.py", *command, f"hydra.run.dir={tmp_path / 'second'}")
+    assert done.returncode == 0, done.stderr
+    manifest = read_manifest(tmp_path / "second" / "snapshots" / "step_0000000010")
+    assert manifest["demonstrated"] == 100 and manifest["updates"] == 5
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
