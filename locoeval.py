@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from common.errors import run_script
-from common.stopping import Stopped, StopSignal
+from common.stopping import StopSignal, run_until_stopped
 
 # Every environment process imports this file again: what is slow to import is imported where it is used.
 if TYPE_CHECKING:
@@ -41,14 +41,12 @@ def main(argv: Sequence[str]) -> int:
     from evaluation.cli import parse_options
 
     options = parse_options(argv, [*LEVELS, *GROUPS], main.__doc__ or "")
-    with StopSignal(at_once=True) as stop:
-        try:
-            evaluate_runs(options, stop)
-        except Stopped:
-            command = shlex.join(["python", sys.argv[0], *argv])
-            print(f"Stopped; finished episodes are kept. To continue: {command}", file=sys.stderr)  # noqa: T201
-            return stop.exit_code
-    return 0
+    command = shlex.join(["python", sys.argv[0], *argv])
+    farewell = f"Stopped; finished episodes are kept. To continue: {command}"
+    return run_until_stopped(
+        lambda stop: evaluate_runs(options, stop),
+        lambda: print(farewell, file=sys.stderr),  # noqa: T201
+    )
 
 
 def evaluate_runs(options: Options, stop: StopSignal) -> None:

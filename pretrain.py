@@ -12,7 +12,7 @@ from common.display import Display
 from common.errors import run_script
 from common.files import sha256_file
 from common.paths import PROJECT_ROOT
-from common.stopping import Stopped, StopSignal
+from common.stopping import StopSignal, run_until_stopped
 from envs.pretraining_domains import KNOWN_DOMAINS, find_domains
 from samg.pretraining.arguments import parse
 from samg.pretraining.banks import Amounts, prepare_banks
@@ -28,13 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     chosen = parse(given, KNOWN_DOMAINS)
     display = Display()
-    with StopSignal(at_once=True) as stop:
-        try:
-            pretrain(chosen, given, display, stop)
-        except Stopped:
-            display.say(f"Stopped. To continue: {shlex.join(['python', sys.argv[0], *given])}")
-            return stop.exit_code
-    return 0
+    command = shlex.join(["python", sys.argv[0], *given])
+    return run_until_stopped(
+        lambda stop: pretrain(chosen, given, display, stop),
+        lambda: display.say(f"Stopped. To continue: {command}"),
+    )
 
 
 def pretrain(chosen: Namespace, given: list[str], display: Display, stop: StopSignal) -> None:

@@ -14,7 +14,7 @@ from algos.pretraining.loop import EncoderTrainer, load_checkpoint
 from common.devices import resolve_device
 from common.display import Display
 from common.errors import run_script
-from common.stopping import Stopped, StopSignal
+from common.stopping import StopSignal, run_until_stopped
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,13 +22,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     chosen, display = parse(given), Display()
     command = shlex.join(["python", "pretrain_encoder.py", *given])
-    with StopSignal(at_once=True) as stop:
-        try:
-            pretrain(chosen, command, display, stop)
-        except Stopped:
-            display.say(f"Stopped. To continue: {command}")
-            return stop.exit_code
-    return 0
+    return run_until_stopped(
+        lambda stop: pretrain(chosen, command, display, stop),
+        lambda: display.say(f"Stopped. To continue: {command}"),
+    )
 
 
 def pretrain(chosen: Namespace, command: str, display: Display, stop: StopSignal) -> None:

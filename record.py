@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from common.errors import run_script
-from common.stopping import Stopped, StopSignal
+from common.stopping import run_until_stopped
 
 # Every environment process imports this file again: what is slow to import is imported where it is used.
 if TYPE_CHECKING:
@@ -31,13 +31,10 @@ def main(argv: Sequence[str]) -> int:
     from training.demonstrations.command import parse_options
 
     options = parse_options(argv, main.__doc__ or "")
-    with StopSignal(at_once=True) as stop:
-        try:
-            write(options)
-        except Stopped:
-            print("Stopped; nothing was written.", file=sys.stderr)  # noqa: T201
-            return stop.exit_code
-    return 0
+    return run_until_stopped(
+        lambda stop: write(options),
+        lambda: print("Stopped; nothing was written.", file=sys.stderr),  # noqa: T201
+    )
 
 
 def write(options: Options) -> None:

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -30,6 +28,7 @@ from common.errors import ConfigError, InputError, run_script, unknown_choice
 from common.files import atomic_path, write_json
 from common.paths import PROJECT_ROOT, output_path
 from common.seeding import counter_rng, derive_seed
+from common.versions import made_with
 from envs.pretraining_frames import POSE_TASKS
 from envs.renderer import load_mujoco
 from envs.tasks import find_task
@@ -233,12 +232,8 @@ def save_planned(path: Path, poses: dict[str, np.ndarray], seed: int, record: di
     """Write the poses (npz: one array per domain and ``seed``) and the record (JSON of the same name)."""
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, seed=np.int64(seed), **poses)  # type: ignore[arg-type]
-    packages = ("mujoco", "dm_control", "numpy")
-    versions = {name: version(name) for name in packages}
-    write_json(
-        path.with_suffix(".json"),
-        {"seed": seed, "python": platform.python_version(), "versions": versions, "domains": record},
-    )
+    made = made_with(("mujoco", "dm_control", "numpy"))
+    write_json(path.with_suffix(".json"), {"seed": seed, **made, "domains": record})
 
 
 def parse() -> argparse.Namespace:

@@ -12,10 +12,8 @@ import argparse
 import itertools
 import json
 import math
-import platform
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from common.files import atomic_path, sha256_file, write_json
 from common.numerics import training_autocast
 from common.paths import output_path, resolve
 from common.seeding import derive_seed
+from common.versions import made_with
 from envs.pretraining_domains import find_domains
 from envs.pretraining_frames import POSE_TASKS
 from samg.pretraining.banks import Amounts, prepare_banks
@@ -144,8 +143,7 @@ def train(
         "first_loss": round(losses[0], 4),
         "last_loss": round(float(np.mean(losses[-10:])), 4),
         "device": target.type,
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("torch", "numpy", "safetensors")},
+        **made_with(("torch", "numpy", "safetensors")),
     }
     return net.eval()
 

@@ -119,3 +119,22 @@ def run_stoppable(work: Callable[[StopSignal], None], command: str) -> None:
         else:
             return
     stop.leave()
+
+
+def run_until_stopped(work: Callable[[StopSignal], None], farewell: Callable[[], object]) -> int:
+    """Run ``work``, which keeps by itself what a signal's end must not lose.
+
+    Args:
+        work: gets the signal, which ends it at once where it arrives unless it says otherwise.
+        farewell: tells the user, after a signal, what was kept and how to go on.
+
+    Returns:
+        The exit code: 0, or the signal's.
+    """
+    with StopSignal(at_once=True) as stop:
+        try:
+            work(stop)
+        except Stopped:
+            farewell()
+            return stop.exit_code
+    return 0

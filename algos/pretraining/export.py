@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import safetensors.torch
 
 from algos.pretraining.loop import EncoderTrainer
 from common.files import atomic_path, sha256_file, write_bytes, write_json
+from common.versions import made_with
 
 WEIGHTS, PICTURE = "resnet6.safetensors", "accuracy.png"
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors")
@@ -40,8 +39,7 @@ def export_encoder(trainer: EncoderTrainer, made_by: dict[str, Any]) -> dict[str
         **last,
         **trainer.data,
         "made": datetime.now(UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        **made_with(_PACKAGES),
         **made_by,
     }
     write_json(path.with_suffix(".json"), record)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from algos.pretraining.batches import Batches
 from algos.pretraining.images import ImageFolder
 from algos.resnet6 import MEAN, STD, WIDTHS, resnet6
-from common.errors import InputError, NonFiniteError
+from common.checkpoints import read_checkpoint
+from common.errors import NonFiniteError
 from common.files import atomic_path, sweep_stages, write_json
 from common.seeding import derive_seed
 from common.stopping import StopSignal
@@ -129,7 +130,9 @@ class EncoderTrainer:
         labels = labels.to(self.device)
         scores = self._scores(images)
         loss = F.cross_entropy(scores, labels)
-        if not math.isfinite(value := loss.item()):
+        hits = (scores.detach().argmax(1) == labels).sum()
+        value, right = torch.stack([loss.detach().double(), hits.double()]).tolist()  # waits once
+        if not math.isfinite(value):
             raise NonFiniteError(
                 f"The loss of epoch {self.epoch + 1}, batch {self.batch + 1} is {value}.",
                 "Lower --learning-rate, in another folder.",
@@ -138,7 +141,7 @@ class EncoderTrainer:
         loss.backward()
         self.optimiser.step()
         self.sums["loss"] += value * len(labels)
-        self.sums["right"] += float((scores.argmax(1) == labels).sum())
+        self.sums["right"] += right
         self.sums["seen"] += len(labels)
 
     def _scores(self, images: Tensor) -> Tensor:
@@ -223,18 +226,8 @@ def load_checkpoint(folder: Path, recipe: Recipe, data: dict[str, Any]) -> dict[
     Raises:
         InputError: it is damaged, or was made with another recipe or other pictures.
     """
-    path = folder / CHECKPOINT
-    if not path.exists():
-        return None
-    hint = "Choose another output folder, or delete this one."
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        theirs = {**json.loads(state["recipe"]), **json.loads(state["data"])}
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"The checkpoint {path} cannot be read ({error!r}).", hint) from error
-    for key, value in {**asdict(recipe), **data}.items():
-        if key not in _BUDGET and theirs.get(key) != value:
-            raise InputError(
-                f"The checkpoint {path} was made with another {key}: {theirs.get(key)}, not {value}.", hint
-            )
-    return dict(state)
+
+    def theirs(state: dict[str, Any]) -> dict[str, Any]:
+        return {**json.loads(state["recipe"]), **json.loads(state["data"])}
+
+    return read_checkpoint(folder / CHECKPOINT, "cpu", {**asdict(recipe), **data}, theirs, _BUDGET)

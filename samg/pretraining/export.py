@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import torch
 from safetensors.torch import save
 
 from common.files import sha256_file, write_bytes, write_json
+from common.versions import made_with
 from samg.tiny import ARCHITECTURE, TinyNetworks
 
 
@@ -49,8 +48,7 @@ def export_weights(networks: TinyNetworks, path: Path, made_by: dict[str, Any]) 
         "presence": networks.presence,
         "parameters": sum(parameter.numel() for parameter in networks.parameters()),
         "made": datetime.now(UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
+        **made_with(packages),
         **made_by,
     }
     write_json(path.with_suffix(".json"), record)

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from common.errors import InputError, NonFiniteError
+from common.checkpoints import read_checkpoint
+from common.errors import NonFiniteError
 from common.files import atomic_path, sweep_stages
 from common.numerics import training_autocast
 from common.seeding import derive_seed
@@ -36,6 +37,7 @@ from samg.tiny import ARCHITECTURE, TinyNetworks
 from samg.tiny_modules import SIZE
 
 WHOLE_FRAME = (0.0, 0.0, SIZE - 1.0, SIZE - 1.0)  # the box of an empty mask, as in the pipeline's fixed rules
+CHECKPOINT = "checkpoint.pt"
 COLUMNS = ("step", "seconds", "map", "right", "mask", "iou")  # of curves.csv
 _BUDGET = ("steps", "minutes", "save_every")  # a run may go on with others
 
@@ -233,7 +235,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
         }
-        with atomic_path(self.folder / "checkpoint.pt") as temporary:
+        with atomic_path(self.folder / CHECKPOINT) as temporary:
             torch.save(state, temporary)
 
     def resume(self) -> None:
@@ -274,20 +276,12 @@ def load_checkpoint(
     Raises:
         InputError: it is damaged, or belongs to another seed, recipe, data or architecture.
     """
-    path = folder / "checkpoint.pt"
-    if not path.exists():
-        return None
-    hint = "Choose another output folder, or delete this one."
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        theirs = {"architecture": state["architecture"], "start": "", **json.loads(state["schedule"])}
-        theirs |= json.loads(state.get("data", "{}"))  # none in those of earlier versions
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"The checkpoint {path} cannot be read ({error!r}).", hint) from error
-    mine = {"architecture": ARCHITECTURE, **asdict(schedule), **(data if "data" in state else {})}
-    for key, value in mine.items():
-        if key not in _BUDGET and theirs.get(key) != value:
-            raise InputError(
-                f"The checkpoint {path} was made with another {key}: {theirs.get(key)}, not {value}.", hint
-            )
-    return dict(state)
+
+    def theirs(state: dict[str, Any]) -> dict[str, Any]:
+        # Earlier versions noted neither the data nor where they started from.
+        their_data = json.loads(state["data"]) if "data" in state else data
+        own = {"architecture": state["architecture"], "start": "", **json.loads(state["schedule"])}
+        return {**own, **their_data}
+
+    mine = {"architecture": ARCHITECTURE, **asdict(schedule), **data}
+    return read_checkpoint(folder / CHECKPOINT, device, mine, theirs, _BUDGET)
