@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
+from common.cores import count_gpus
 from common.errors import ResourceError
 
 VARIABLE = "MUJOCO_EGL_DEVICE_ID"
@@ -63,8 +63,3 @@ def prepare_rendering(index: int, several: bool, wanted: int | str, learner: int
     device = choose_render_device(index, wanted, learner, os.environ, count_gpus())
     if device is not None:
         os.environ[VARIABLE] = device
-
-
-def count_gpus() -> int:
-    """Return how many NVIDIA GPUs the machine has, without waking one."""
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))

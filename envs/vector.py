@@ -20,10 +20,11 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
+from common.cores import count_gpus
 from common.errors import ConfigError, ResourceError, SamgError
 from envs.make import make_env
 from envs.pixel_env import episode_seed
-from envs.render_device import choose_render_device, count_gpus, prepare_rendering
+from envs.render_device import choose_render_device, prepare_rendering
 
 Answer = tuple[int, dict[str, np.ndarray], float | None, bool, bool, dict[str, Any]]
 _LONGEST_STEP = 300.0  # seconds in which an environment must answer

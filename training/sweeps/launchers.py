@@ -9,11 +9,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.cores import count_cores
+from common.cores import count_cores, count_gpus
 from common.errors import ConfigError, DependencyError, nearest
 from training.memory import available_memory
 from training.sweeps.expand import Sweep
-from training.sweeps.needs import Needs, count_gpus, gibibytes, most
+from training.sweeps.needs import Needs, gibibytes, most
 
 PLUGINS = {
     "local": "hydra_plugins.hydra_joblib_launcher",

@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from common.cores import count_gpus
 from common.files import read_json
 from common.paths import PROJECT_ROOT
 from evaluation.run_directory import chosen_cameras
@@ -142,12 +143,6 @@ def _measured_rates(sweep: Sweep) -> dict[tuple[str, ...], float]:
         if status is not None and status.seconds > 60 and status.agent_steps:
             found.setdefault(_kind(run), []).append(status.agent_steps / status.seconds)
     return {kind: sum(rates) / len(rates) for kind, rates in found.items()}
-
-
-@cache
-def count_gpus() -> int:
-    """Return how many GPUs of NVIDIA's this machine has."""
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def most(needs: Sequence[Needs]) -> Needs:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
+from common.cores import count_gpus
 from common.errors import ConfigError, InputError, ResourceError
 from common.files import read_json, write_json
 from training.config import check_same_experiment, validate
@@ -20,7 +21,7 @@ from training.status import saved_steps
 from training.sweeps.expand import Sweep, expand, name_folders
 from training.sweeps.job import HIDDEN
 from training.sweeps.launchers import check_launcher, derived_settings
-from training.sweeps.needs import Needs, all_needs, count_gpus, gibibytes, speed
+from training.sweeps.needs import Needs, all_needs, gibibytes, speed
 
 PLAN = "plan.json"
 
