@@ -151,14 +151,19 @@ def texture_texels(model: mujoco.MjModel, texture: int) -> np.ndarray:
     return model.tex_data[start : start + size]
 
 
+def texture_shape(model: mujoco.MjModel, name: str) -> tuple[int, int, int]:
+    """Return height, width and channels of a texture."""
+    texture = model.tex(name).id
+    return int(model.tex_height[texture]), int(model.tex_width[texture]), int(model.tex_nchannel[texture])
+
+
 def fill_texture(
     model: mujoco.MjModel, renderer: Renderer, name: str, pixels: Sequence[int] | np.ndarray
 ) -> None:
     """Fill a texture with one colour or one picture, uint8 (side, side, 3), and upload it."""
     texture = model.tex(name).id
-    shape = [int(size[texture]) for size in (model.tex_height, model.tex_width, model.tex_nchannel)]
-    texels = texture_texels(model, texture)
-    texels[:] = np.broadcast_to(np.asarray(pixels, np.uint8), shape).reshape(-1)
+    shape = texture_shape(model, name)
+    texture_texels(model, texture)[:] = np.broadcast_to(np.asarray(pixels, np.uint8), shape).reshape(-1)
     renderer.upload_texture(texture)
 
 

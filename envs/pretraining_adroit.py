@@ -8,7 +8,6 @@ colour table, no clip and no table picture of a level is used.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,10 +15,10 @@ import numpy as np
 from common.errors import InputError
 from common.seeding import counter_rng
 from envs.adroit_levels import GROUND, KEY_PURPLE, TABLE, dress
-from envs.colors import SKYBOX, colour_bytes, fill_texture, texture_texels
+from envs.colors import SKYBOX, colour_bytes, fill_texture, texture_shape, texture_texels
 from envs.make import make_simulator
 from envs.pixel_env import PixelEnv, foreground_mask
-from envs.pretraining_frames import FLOOR, OTHER, PART, SKY, SMALLEST, random_rgb
+from envs.pretraining_frames import FLOOR, OTHER, PART, SKY, SMALLEST, label_geoms, random_rgb
 from envs.reference_scene import part_masks
 from envs.renderer import load_mujoco
 from envs.scene import ModelMemory
@@ -30,6 +29,8 @@ _OTHER_CAMERAS = {"relocate": ("cam1", "cam2")}
 HELD = 10  # control steps between two pictures of an episode
 _TABLE_BODY = "table"
 _OBJECT = "Object"
+# What a scene sets besides the hand: joint -> how often it is moved.
+_SET = {"door": {"door_hinge": 0.5, "latch": 0.5}, "hammer": {"nail_dir": 0.7}}
 _FREE_JOINTS = ("OBJTx", "OBJTy", "OBJTz", "OBJRx", "OBJRy", "OBJRz")
 _KNOTS = 6  # of the random shades of a table
 
@@ -116,14 +117,10 @@ def _take_random_pose(domain: str, env: PixelEnv, rng: np.random.Generator) -> N
             low, high = model.jnt_range[joint]
             at = model.jnt_qposadr[joint]
             qpos[at] = np.clip(qpos[at] + spread * (high - low) * rng.normal(), low, high)
-    for name, share in (("door_hinge", 0.5), ("latch", 0.5), ("nail_dir", 0.7)):
-        if (
-            domain in ("door", "hammer")
-            and library.mj_name2id(model, int(library.mjtObj.mjOBJ_JOINT), name) >= 0
-        ):
-            low, high = model.joint(name).range
-            at = model.joint(name).qposadr[0]
-            qpos[at] = rng.uniform(max(low, 0.0), high) if rng.random() < share else 0.0
+    for name, share in _SET.get(domain, {}).items():
+        low, high = model.joint(name).range
+        at = model.joint(name).qposadr[0]
+        qpos[at] = rng.uniform(max(low, 0.0), high) if rng.random() < share else 0.0
     data.qpos[:], data.qvel[:] = qpos, 0.0
     if domain != "door":
         _move_object(env, domain, rng)
@@ -146,15 +143,12 @@ def _move_object(env: PixelEnv, domain: str, rng: np.random.Generator) -> None:
 
 def _labels(env: PixelEnv, domain: str) -> np.ndarray:
     """Return uint8 (H, W): sky and ground, table, first and second part, anything else."""
-    library, model = load_mujoco(), env.model
+    model = env.model
     segmentation = env.renderer.render_segmentation(env.data)
     table = np.full(model.ngeom, OTHER, np.uint8)
     table[model.geom_bodyid == model.body(_TABLE_BODY).id] = FLOOR
     table[model.geom(GROUND).id] = SKY
-    kind = int(library.mjtObj.mjOBJ_GEOM)
-    identity = segmentation[..., 0]
-    labels = np.where(segmentation[..., 1] == kind, table[np.clip(identity, 0, model.ngeom - 1)], OTHER)
-    labels = np.where(identity < 0, SKY, labels).astype(np.uint8)
+    labels = label_geoms(segmentation, table)
     foreground = foreground_mask(segmentation, env.foreground_geoms(), env.foreground_sites())
     first, second = part_masks(env, domain, foreground)
     labels[foreground] = PART
@@ -190,7 +184,7 @@ class _Paints:
             frames[name] = self._render()
         self.memory.restore(model)
         for name, texels in self.own.items():
-            fill_texture(model, env.renderer, name, texels.reshape(_shape(model, name)))
+            fill_texture(model, env.renderer, name, texels.reshape(texture_shape(model, name)))
         load_mujoco().mj_forward(model, env.data)
         key_mask = (frames["keyed"] == np.array(key, np.uint8)).all(-1)
         return {**frames, "key_mask": key_mask}
@@ -200,11 +194,11 @@ class _Paints:
         return self.env.renderer.render(self.env.data)
 
     def _own_table(self) -> np.ndarray:
-        return self.own[TABLE].reshape(_shape(self.env.model, TABLE))
+        return self.own[TABLE].reshape(texture_shape(self.env.model, TABLE))
 
     def _table(self, rng: np.random.Generator) -> np.ndarray:
         """Return random shades between two colours, uint8 (height, width, 3)."""
-        height, width, channels = _shape(self.env.model, TABLE)
+        height, width, channels = texture_shape(self.env.model, TABLE)
         if rng.random() < 0.3:
             return np.broadcast_to(
                 np.array(colour_bytes(random_rgb(rng)), np.uint8), (height, width, channels)
@@ -214,8 +208,3 @@ class _Paints:
         share = cv2.resize(knots, side, interpolation=cv2.INTER_CUBIC).clip(0, 1)[..., None]
         first, second = (255 * np.array(random_rgb(rng), np.float32) for _ in range(2))
         return (first * share + second * (1 - share)).astype(np.uint8)
-
-
-def _shape(model: Any, name: str) -> tuple[int, int, int]:
-    texture = model.tex(name).id
-    return int(model.tex_height[texture]), int(model.tex_width[texture]), int(model.tex_nchannel[texture])

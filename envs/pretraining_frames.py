@@ -172,14 +172,23 @@ def _labeller(model: Any) -> Callable[[np.ndarray], np.ndarray]:
     table[plane & ~moving] = FLOOR
     for geom in np.flatnonzero(moving):
         table[geom] = PART + min(order[int(roots[geom])], 1)
-    kind = int(library.mjtObj.mjOBJ_GEOM)
+    return lambda segmentation: label_geoms(segmentation, table)
 
-    def label(segmentation: np.ndarray) -> np.ndarray:
-        identity, types = segmentation[..., 0], segmentation[..., 1]
-        found = np.where(types == kind, table[np.clip(identity, 0, model.ngeom - 1)], OTHER)
-        return np.where(identity < 0, SKY, found).astype(np.uint8)
 
-    return label
+def label_geoms(segmentation: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Return the labels of a picture: each geom's own, ``SKY`` where nothing is, else ``OTHER``.
+
+    Args:
+        segmentation: int32 (H, W, 2), object id and type, as ``Renderer.render_segmentation`` returns it.
+        table: uint8 (number of geoms,).
+
+    Returns:
+        uint8 (H, W).
+    """
+    kind = int(load_mujoco().mjtObj.mjOBJ_GEOM)
+    identity, types = segmentation[..., 0], segmentation[..., 1]
+    found = np.where(types == kind, table[np.clip(identity, 0, len(table) - 1)], OTHER)
+    return np.where(identity < 0, SKY, found).astype(np.uint8)
 
 
 def _visible_poses(
