@@ -267,9 +267,9 @@ class PixelEnv(gymnasium.Env, abc.ABC):
         """Draw the present moment: the observation and info as ``step`` returns them."""
         self._scene.begin_frame(self.data, len(self._actions), self._control_steps)
         views = [self._see(number) for number in range(len(self._cameras))]
-        info = {name: np.stack([view[name] for view in views]) for name in views[0]}
-        if not self._several:
-            info = views[0]
+        info = views[0]
+        if self._several:
+            info = {name: np.stack([view[name] for view in views]) for name in info}
         self._last_frame = info.pop("pixels")
         return {"pixels": self._last_frame}, info
 
