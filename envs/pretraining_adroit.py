@@ -60,7 +60,7 @@ def collect_adroit(domain: str, count: int, seed: int, size: int = 84) -> dict[s
     try:
         paints, found = _Paints(env), []
         for tried, _ in enumerate(adroit_poses(domain, env, rng)):
-            env.renderer.camera = cameras[tried % len(cameras)]
+            env.renderer.look_through(cameras[tried % len(cameras)])
             labels = _labels(env, domain)
             if min((labels == PART).sum(), (labels == PART + 1).sum()) >= SMALLEST:
                 found.append({"labels": labels, **paints.draw(rng)})
