@@ -20,7 +20,7 @@ from samg.pretraining.composites import Banks
 from samg.pretraining.export import export_weights
 from samg.pretraining.loop import Schedule, Trainer, load_checkpoint
 from samg.pretraining.presence import calibrate_presence
-from samg.tiny import read_tiny_record, read_tiny_state
+from samg.tiny import TinyNetworks, read_tiny_record, read_tiny_state
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def pretrain(chosen: Namespace, given: list[str], display: Display, stop: StopSi
     device = resolve_device(chosen.device, chosen.threads)
     domains = find_domains(chosen.domains)
     amounts = Amounts(chosen.frames, chosen.backgrounds, chosen.objects)
-    weights = read_tiny_state(chosen.start)[0] if chosen.start else None
+    weights = read_tiny_state(chosen.start, TinyNetworks())[0] if chosen.start else None
     schedule = Schedule(
         steps=chosen.steps,
         minutes=chosen.minutes,

@@ -40,6 +40,11 @@ def channels_first(pictures: np.ndarray, several: bool) -> np.ndarray:
     return moved.reshape(*moved.shape[:-4], -1, *moved.shape[-2:]) if several else moved
 
 
+def apart(row: np.ndarray, views: int) -> np.ndarray:
+    """Undo ``side_by_side``: (H, V * W, ...) becomes (V, H, W, ...)."""
+    return np.stack(np.split(row, views, axis=1))
+
+
 def side_by_side(pictures: np.ndarray) -> np.ndarray:
     """Join views in one row: (V, H, W, ...) becomes (H, V * W, ...)."""
     return np.concatenate(list(pictures), axis=1)

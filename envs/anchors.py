@@ -95,11 +95,10 @@ def reference_anchors(domain: str, image: np.ndarray, points: np.ndarray) -> tup
         one anchor per point, None for a point that shows nothing that moves; or None altogether where the
         picture is none of our references of the domain, for only their pose is known.
     """
-    from envs.reference_scene import POSES, VIEWS, posing_env
+    from envs.reference_scene import posing_env, references_of
 
     domain = DOMAIN_ALIASES.get(domain, domain)
-    names = [name for name in (*POSES, *VIEWS) if name == domain or name.startswith(f"{domain}_cam")]
-    shown = next((name for name in names if np.array_equal(image, _shipped(name))), None)
+    shown = next((name for name in references_of(domain) if np.array_equal(image, _shipped(name))), None)
     if shown is None:
         return None
     env = posing_env(shown)
@@ -154,6 +153,8 @@ def _anchor(
     point: np.ndarray,
 ) -> Anchor | None:
     """Return the anchor of one pixel, None where nothing that moves is seen there."""
+    if not np.isfinite(point).all():  # of several cameras, some have fewer points than others
+        return None
     column, row = (round(float(value)) for value in point)
     geom = _geom(segmentation[row, column])
     if geom < 0 or model.body_weldid[model.geom_bodyid[geom]] == 0:

@@ -212,9 +212,8 @@ def _members(group: str, domain: str | None, one_camera: bool = True) -> tuple[s
         return LEVELS
     if group == "axes":
         cameras = range(camera_count(domain)) if domain is not None and one_camera else ()
-        axes = (name for name in AXIS_LEVELS if not (bare and name.startswith("objects_color")))
-        if domain in ADROIT_DOMAINS:
-            axes = (n for n in (*AXIS_LEVELS, *HAND_LEVELS) if not _fault_on_adroit(get_level(n), domain))
+        known = (*AXIS_LEVELS, *HAND_LEVELS) if domain in ADROIT_DOMAINS else AXIS_LEVELS
+        axes = (name for name in known if not (bare and name.startswith("objects_color")))
         return (*axes, *(f"cam_id_{camera}" for camera in cameras))
     if group == "objects" and domain not in ADROIT_DOMAINS:
         return ("second_object",) if bare else OBJECT_LEVELS

@@ -19,13 +19,11 @@ from envs.colors import SKYBOX, colour_bytes, fill_texture, texture_shape, textu
 from envs.make import make_simulator
 from envs.pixel_env import PixelEnv, foreground_mask
 from envs.pretraining_frames import FLOOR, OTHER, PART, SKY, SMALLEST, label_geoms, random_rgb
-from envs.reference_scene import part_masks
+from envs.reference_scene import VIEWS, part_masks, references_of
 from envs.renderer import load_mujoco
 from envs.scene import ModelMemory
 from envs.tasks import find_task
 
-# Besides the one that observes; relocate is seen by three.
-_OTHER_CAMERAS = {"relocate": ("cam1", "cam2")}
 HELD = 10  # control steps between two pictures of an episode
 _TABLE_BODY = "table"
 _OBJECT = "Object"
@@ -55,7 +53,8 @@ def collect_adroit(domain: str, count: int, seed: int, size: int = 84) -> dict[s
     task = find_task(f"adroit_{domain}")
     rng = counter_rng(seed, f"poses/{domain}")
     env = make_simulator(task, seed=seed, image_size=size, action_repeat=HELD)
-    cameras = [env.model.camera(name).id for name in _OTHER_CAMERAS.get(domain, ())]
+    others = (VIEWS[name].camera for name in references_of(domain)[1:])
+    cameras = [env.model.camera(name).id for name in others]
     cameras += [task.camera] * max(1, len(cameras))
     try:
         paints, found = _Paints(env), []
@@ -150,7 +149,7 @@ def _labels(env: PixelEnv, domain: str) -> np.ndarray:
     table[model.geom(GROUND).id] = SKY
     labels = label_geoms(segmentation, table)
     foreground = foreground_mask(segmentation, env.foreground_geoms(), env.foreground_sites())
-    first, second = part_masks(env, domain, foreground)
+    first, second = part_masks(env, domain, foreground, segmentation)
     labels[foreground] = PART
     labels[second & ~first] = PART + 1
     return labels

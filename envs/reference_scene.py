@@ -111,6 +111,13 @@ VIEWS = {
 _ALL = {**POSES, **VIEWS}
 
 
+def references_of(domain: str) -> tuple[str, ...]:
+    """Return the names of a domain's references: its own, and those of its task's other cameras."""
+    if domain not in POSES:
+        return ()
+    return (domain, *(name for name, view in VIEWS.items() if view.task == POSES[domain].task))
+
+
 @dataclass(frozen=True)
 class ReferencePicture:
     """One drawn reference.
@@ -140,9 +147,10 @@ def draw_reference(domain: str) -> ReferencePicture:
     env = posing_env(domain)
     try:
         observation, info = env.observe()
-        bodies = _body_of_each_pixel(env)
+        segmentation = env.renderer.render_segmentation(env.data)
+        bodies = _body_of_each_pixel(env, segmentation)
         mask = info["foreground"]
-        parts = part_masks(env, domain, mask)
+        parts = part_masks(env, domain, mask, segmentation)
         points = list(pose.given_points) or [
             deepest_pixel(mask & (bodies == env.model.body(name).id)) for name in pose.points
         ]
@@ -165,15 +173,20 @@ def posing_env(domain: str) -> PixelEnv:
     return env
 
 
-def part_masks(env: PixelEnv, domain: str, foreground: np.ndarray) -> np.ndarray:
+def part_masks(
+    env: PixelEnv, domain: str, foreground: np.ndarray, segmentation: np.ndarray | None = None
+) -> np.ndarray:
     """Return where the parts of a divided object are visible now, bool (M, H, W), in the references' order.
 
     Args:
         env: an environment of the domain.
         domain: a key of ``POSES`` or ``VIEWS``.
         foreground: bool (H, W), the whole object.
+        segmentation: int32 (H, W, 2), object id and type, of the same moment; None draws it.
     """
-    bodies = _body_of_each_pixel(env)
+    if segmentation is None:
+        segmentation = env.renderer.render_segmentation(env.data)
+    bodies = _body_of_each_pixel(env, segmentation)
     groups = [_carried(env.model, group) for group in _ALL[domain].parts]
     masks = [np.isin(bodies, group) & foreground for group in groups]
     return np.array(masks, bool).reshape(-1, *foreground.shape)
@@ -214,9 +227,9 @@ def take_pose(env: PixelEnv, pose: Pose) -> None:
     load_mujoco().mj_forward(model, data)
 
 
-def _body_of_each_pixel(env: PixelEnv) -> np.ndarray:
+def _body_of_each_pixel(env: PixelEnv, segmentation: np.ndarray) -> np.ndarray:
     """Return int (H, W): the body that each pixel shows, or whose mark it shows; else 0, the world."""
-    segmentation, types = env.renderer.render_segmentation(env.data), load_mujoco().mjtObj
+    types = load_mujoco().mjtObj
     bodies = np.zeros(segmentation.shape[:2], int)
     for kind, owner in ((types.mjOBJ_GEOM, env.model.geom_bodyid), (types.mjOBJ_SITE, env.model.site_bodyid)):
         shown = segmentation[..., 1] == int(kind)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from common.files import write_bytes
-from common.views import side_by_side
+from common.views import apart, side_by_side, view_count
 from evaluation.mask_quality import view_quality
 from evaluation.painting import (
     GREY,
@@ -101,7 +101,7 @@ class Scene:
     @property
     def views(self) -> int:
         """V, 1 for a single camera."""
-        return 1 if self.raw.ndim == 3 else len(self.raw)
+        return view_count(self.raw.shape)
 
     def in_a_row(self) -> Scene:
         """Return the scene with the views of several cameras side by side, as pictures show them."""
@@ -192,7 +192,7 @@ def _row_panels(scene: Scene, views: int) -> dict[str, Panel]:
     def note_of(mask: np.ndarray) -> str:
         if truth is None or views == 1:
             return iou_note(mask, truth)
-        return iou_note(*(np.stack(np.split(row, views, axis=1)) for row in (mask, truth)))
+        return iou_note(*(apart(row, views) for row in (mask, truth)))
 
     panels = {"observation": Panel(scene.raw)}
     if known.similarity is not None:

@@ -12,6 +12,7 @@ import torch
 
 from common.masking import ObservationMasker, apply_mask
 from common.seeding import counter_rng
+from common.views import apart
 from evaluation.evaluate import ActingAgent
 from evaluation.mask_quality import view_quality
 from evaluation.pictures import Scene, explain_frame, iou_note
@@ -136,4 +137,4 @@ def _quality(mask: np.ndarray, truth: np.ndarray | None) -> dict[str, float]:
 
 def _split(row: np.ndarray, scene: Scene) -> np.ndarray:
     """Return what lies side by side as views again, where a scene has several."""
-    return row if scene.raw.ndim == 3 else np.stack(np.split(row, scene.views, axis=1))
+    return row if scene.raw.ndim == 3 else apart(row, scene.views)

@@ -253,7 +253,7 @@ class SamGMasker:
     @property
     def _point_count(self) -> int:
         """P of ``last_points``."""
-        return len(self.reference_points)
+        return self.reference_points.shape[-2]
 
     def _check(self, frames: Tensor) -> None:
         check_frames(frames)

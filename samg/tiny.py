@@ -164,8 +164,12 @@ def _read_record(sidecar: Path, weights: Path) -> dict[str, Any]:
     return record
 
 
-def read_tiny_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a weights file and make sure that it fits the networks.
+def read_tiny_state(path: Path, networks: TinyNetworks) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a weights file and make sure that it fits the networks, which stay as they are.
+
+    Args:
+        path: of a safetensors file.
+        networks: as ``pretrain.py`` trains them, not fused.
 
     Returns:
         float32 tensors as ``TinyNetworks.load_state_dict`` wants them, and the file's metadata.
@@ -174,7 +178,7 @@ def read_tiny_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         InputError: the file is missing, damaged, or of another architecture.
     """
     tensors, metadata = _read_weights(path)
-    expected = TinyNetworks().state_dict()
+    expected = networks.state_dict()
     wrong = sorted(set(expected) ^ set(tensors)) or [
         key for key, value in expected.items() if value.shape != tensors[key].shape
     ]
@@ -219,8 +223,8 @@ def load_tiny_networks(
         InputError: the file is missing, damaged, or of another architecture.
     """
     path = WEIGHTS if weights is None else resolve(weights)
-    tensors, metadata = read_tiny_state(path)
     networks = TinyNetworks()
+    tensors, metadata = read_tiny_state(path, networks)
     networks.load_state_dict(tensors)
     networks.presence = json.loads(metadata.get("presence", "{}"))
     record = {"architecture": metadata["architecture"], **read_tiny_record(path)}

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +98,10 @@ class ViewMasker(SamGMasker):
             first.networks, first.reference, first.fit, first.rules, first.options, first.source, first.device
         )
         self.reference = ViewReferences(tuple(masker.reference for masker in maskers))
-        self.reference_points = self._padded_points
+        most = max(len(masker.reference_points) for masker in maskers)
+        self.reference_points = np.full((self.views, most, 2), np.nan, np.float32)
+        for row, masker in zip(self.reference_points, maskers, strict=True):
+            row[: len(masker.reference_points)] = masker.reference_points
         fingerprint = _joint_digest([masker.info.fingerprint for masker in maskers])
         self._info = replace(
             first.info, fingerprint=fingerprint, method={**self._method(), "views": self.views}
@@ -115,14 +117,6 @@ class ViewMasker(SamGMasker):
     def views(self) -> int:
         """V, the number of cameras."""
         return len(self.maskers)
-
-    @cached_property
-    def _padded_points(self) -> np.ndarray:
-        most = max(len(masker.reference_points) for masker in self.maskers)
-        points = np.full((self.views, most, 2), np.nan, np.float32)
-        for row, masker in zip(points, self.maskers, strict=True):
-            row[: len(masker.reference_points)] = masker.reference_points
-        return points
 
     def _check(self, frames: Tensor) -> None:
         super()._check(frames)
@@ -142,10 +136,6 @@ class ViewMasker(SamGMasker):
     @property
     def _largest_chunk(self) -> int:
         return self.views * super()._largest_chunk
-
-    @property
-    def _point_count(self) -> int:
-        return self._padded_points.shape[1]
 
     def _per_view(self, frames: Tensor) -> list[tuple[SamGMasker, Encoded]]:
         """Encode a batch at once and return each masker with the features of its own frames."""

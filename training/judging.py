@@ -11,7 +11,7 @@ import torch
 import envs
 from common.cores import count_cores
 from envs.anchors import reference_anchors
-from envs.levels import build_scene, describe_level, expand_levels
+from envs.levels import build_scene, describe_level, expand_levels, get_level
 from evaluation.cli import Options
 from evaluation.masker_choice import check_masker, choose_maskers
 from evaluation.plan import (
@@ -82,11 +82,16 @@ def prepare_job(job: Job, options: Options, masker: Any) -> None:
         facts = describe_level(level, domain=domain, **rules)
         if job.fast_render:  # results that do not say so were drawn as the benchmark draws
             facts["fast_render"] = True
-        if run.camera is not None:
-            facts["camera"] = run.camera
+        if (camera := observing_camera(run, level)) is not None:
+            facts["camera"] = camera
         return record_conditions(run, job.benchmark, job.background, facts, masker.info, manifest)
 
     job.works = open_levels(job.benchmark, conditions, str(manifest.get("sha256")))
+
+
+def observing_camera(run: RunDirectory, level: str) -> str | list[str] | None:
+    """Return the camera that a run asks for; None where the level puts another in its place."""
+    return run.camera if get_level(level).cam_id is None else None
 
 
 def _anchors(domain: str, masker: Any, camera: Any) -> Any:
@@ -112,7 +117,7 @@ def make_job_venv(job: Job, options: Options, level: str) -> Any:
         action_repeat=int(job.run.config.action_repeat),
         foreground=True,
         fast_render=job.fast_render,
-        camera=job.run.camera,
+        camera=observing_camera(job.run, level),
         **background_rules(job.background),
     )
     if job.anchors:

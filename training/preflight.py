@@ -117,7 +117,7 @@ def check_masker(masker: Any, venv: Any, device: torch.device) -> None:
     Args:
         masker: any; one without networks needs next to nothing.
         venv: whose frames it masks, one for each environment and camera.
-        device: where the masker is; on a GPU, evaluation masks a padded batch of frames at once.
+        device: where the masker is; on a GPU, evaluation masks a padded batch of observations at once.
 
     Raises:
         ResourceError: bytes needed and available, and the keys to change.
@@ -126,13 +126,14 @@ def check_masker(masker: Any, venv: Any, device: torch.device) -> None:
         return
     cameras = math.prod(venv.single_observation_space["pixels"].shape[:-3])
     evaluated = fixed_batch(on_gpu=device.type == "cuda")
-    count = masker.batch_for(max(venv.num_envs * cameras, evaluated))
+    count = masker.batch_for(cameras * max(venv.num_envs, evaluated))
     shortage = find_shortage(masker.measure_memory, count, available_on(device), 1) if count > 1 else None
     if shortage is not None:
         raise ResourceError(
             f"Masking {count} frames at once needs about {shortage.needed:,} bytes on {device}, and only "
             f"{shortage.available:,} are available.",
-            f"Set num_envs or masker.batch_size to {shortage.fits} or less, or choose a smaller masker or "
+            f"Set num_envs to {max(shortage.fits // cameras, 1)} or masker.batch_size to "
+            f"{max(shortage.fits // getattr(masker, 'views', 1), 1)}, or less, or choose a smaller masker or "
             "another device.",
         )
 

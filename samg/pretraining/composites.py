@@ -7,7 +7,6 @@ reference alone says which object is wanted, so every object's visible pixels ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -80,17 +79,23 @@ class Compositor:
 
     def __init__(self, banks: Banks, composites: int) -> None:
         self.banks, self.composites = banks, composites
-        self.device, self.domains = banks.backgrounds.device, len(banks.frames.slots)
+        self.device, slots = banks.backgrounds.device, banks.frames.slots
+        self.domains = len(slots)
+        self._slots = [torch.tensor(slot, device=self.device) for slot in slots]
+        self._starts = torch.tensor(banks.frames.starts, device=self.device)
+        # A class of several domains is a composite's own as often as all of them.
+        turns = [number for number, slot in enumerate(slots) for _ in slot]
+        self._turns = torch.tensor(turns, device=self.device)
 
     def batch(self, generator: Generator) -> Batch:
         """Draw one batch with ``generator`` (of the banks' device)."""
-        members = []
-        for slot in self.banks.frames.slots:
-            turn = 0
-            if len(slot) > 1:
-                turn = int(torch.randint(len(slot), (1,), generator=generator, device=self.device))
-            members.append(slot[turn])
-        return _Drawing(self.banks, self.composites, members).batch(generator)
+        drawn = [
+            torch.randint(len(slot), (1,), generator=generator, device=self.device) if len(slot) > 1 else 0
+            for slot in self._slots
+        ]
+        members = torch.cat([slot[turn].view(1) for slot, turn in zip(self._slots, drawn, strict=True)])
+        low, high = self._starts[members], self._starts[members + 1]
+        return _Drawing(self.banks, self.composites, low, high, self._turns).batch(generator)
 
 
 class _Drawing:
@@ -99,19 +104,15 @@ class _Drawing:
     Args:
         banks: what to draw from.
         composites: K.
-        members: the domain of each class.
+        low: int64 (D,), where the frames of each class's domain begin.
+        high: int64 (D,), where they end.
+        turns: int64, the classes in the order in which composites are built around them.
     """
 
-    def __init__(self, banks: Banks, composites: int, members: Sequence[int]) -> None:
+    def __init__(self, banks: Banks, composites: int, low: Tensor, high: Tensor, turns: Tensor) -> None:
         self.banks, self.composites = banks, composites
-        self.device = banks.backgrounds.device
-        self.domains = len(members)
-        starts = torch.tensor(banks.frames.starts, device=self.device)
-        chosen = torch.tensor(members, device=self.device)
-        self.low, self.high = starts[chosen], starts[chosen + 1]
-        # A class of several domains is a composite's own as often as all of them.
-        times = torch.tensor([len(slot) for slot in banks.frames.slots], device=self.device)
-        self.turns = torch.arange(self.domains, device=self.device).repeat_interleave(times)
+        self.device, self.domains = banks.backgrounds.device, len(low)
+        self.low, self.high, self.turns = low, high, turns
 
     def batch(self, generator: Generator) -> Batch:
         """Draw it."""

@@ -155,6 +155,9 @@ def test_only_our_own_picture_of_the_domain_has_anchors():
     assert reference_anchors("hopper", image, points) is None
     assert reference_anchors("humanoid", image, points) is None
     assert reference_anchors("walker", image, np.array([(1, 1), (80, 82)])) == (None, None)
+    assert reference_anchors("walker", image, np.array([(np.nan, np.nan)])) == (
+        None,
+    )  # another camera has it
 
 
 def test_anchors_are_asked_for_across_processes(anchors):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from tests.support.fake_env import FakeVectorEnv, PixelFakeEnv
 from tests.support.small_runs import fingerprint, make_run, rows, stop_at
 from training.config import compose_config, validate
 from training.factory import make_agent
+from training.judging import observing_camera
 from training.replay_buffer import ReplayBuffer
 
 VIEWS = 2
@@ -165,3 +167,9 @@ def obs_of(env: PixelFakeEnv) -> tuple[np.ndarray, np.ndarray]:
 def test_cameras_that_cannot_be_are_refused(overrides: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         validate(compose_config(["task=relocate", "masker=groundtruth", *overrides]))
+
+
+def test_a_level_that_names_a_camera_takes_the_place_of_the_runs() -> None:
+    run: Any = SimpleNamespace(camera="cam3")
+    assert observing_camera(run, "video_hard+cam_id_1") is None  # make_env refuses both
+    assert observing_camera(run, "video_hard") == "cam3"
