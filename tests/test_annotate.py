@@ -60,7 +60,7 @@ def test_documented_points_of_walker_hit_torso_and_feet():
     env = DMCEnv(find_task("walker_walk"))
     env.reset(seed=0)
     take_pose(env, POSES["walker"])
-    bodies = _body_of_each_pixel(env)
+    bodies = _body_of_each_pixel(env, env.renderer.render_segmentation(env.data))
     names = [env.model.body(int(bodies[y, x])).name for x, y in ((40, 24), (23, 68), (68, 57))]
     contacts = env.data.ncon
     env.close()
