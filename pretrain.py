@@ -40,7 +40,9 @@ def pretrain(chosen: Namespace, given: list[str], display: Display, stop: StopSi
     device = resolve_device(chosen.device, chosen.threads)
     domains = find_domains(chosen.domains)
     amounts = Amounts(chosen.frames, chosen.backgrounds, chosen.objects)
-    weights = read_tiny_state(chosen.start, TinyNetworks())[0] if chosen.start else None
+    weights, record = None, {}
+    if chosen.start:
+        weights, record = read_tiny_state(chosen.start, TinyNetworks())[0], read_tiny_record(chosen.start)
     schedule = Schedule(
         steps=chosen.steps,
         minutes=chosen.minutes,
@@ -70,10 +72,10 @@ def pretrain(chosen: Namespace, given: list[str], display: Display, stop: StopSi
         "device": str(device),
     }
     if chosen.start:
-        made_by["start"] = {"sha256": schedule.start, **read_tiny_record(chosen.start)}
+        made_by["start"] = {"sha256": schedule.start, **record}
     for path in outputs(chosen):
-        record = export_weights(trainer.networks, path, made_by)
-        display.say(f"{path}: {record['bytes'] / 1e6:.2f} MB, sha256 {record['sha256']}")
+        made = export_weights(trainer.networks, path, made_by)
+        display.say(f"{path}: {made['bytes'] / 1e6:.2f} MB, sha256 {made['sha256']}")
 
 
 def outputs(chosen: Namespace) -> list[Path]:

@@ -10,7 +10,7 @@ from algos.pretraining.arguments import parse
 from algos.pretraining.batches import Batches
 from algos.pretraining.export import WEIGHTS, export_encoder
 from algos.pretraining.images import check_images, find_folder
-from algos.pretraining.loop import EncoderTrainer, load_checkpoint
+from algos.pretraining.loop import EncoderTrainer
 from common.devices import resolve_device
 from common.display import Display
 from common.errors import run_script
@@ -36,7 +36,6 @@ def pretrain(chosen: Namespace, command: str, display: Display, stop: StopSignal
     with display.progress("Reading every image once") as update:
         record = chosen.out / "images.json"
         images = check_images(images, chosen.least_side, chosen.skip_unusable, record, chosen.workers, update)
-    load_checkpoint(chosen.out, recipe, images.describe())
     counts = f"{len(images.classes)} classes, {len(images.train)} images, {len(images.val)} to validate"
     display.say(f"{counts}, {images.skipped} left out; on {device}.")
     with Batches(recipe.size, recipe.batch_size, recipe.seed, chosen.workers) as batches:

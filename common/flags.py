@@ -11,12 +11,13 @@ from common.errors import ConfigError
 from common.paths import output_path
 
 
-def check_least(chosen: argparse.Namespace, least: Mapping[str, float]) -> None:
+def check_least(chosen: argparse.Namespace, least: Mapping[str, float], joint: str = "-") -> None:
     """Refuse numbers that are not finite or too small.
 
     Args:
         chosen: a parsed command line.
         least: name of an attribute -> the least that is possible.
+        joint: between the words of a flag.
 
     Raises:
         ConfigError: naming the flag.
@@ -24,7 +25,7 @@ def check_least(chosen: argparse.Namespace, least: Mapping[str, float]) -> None:
     for name, smallest in least.items():
         value = getattr(chosen, name)
         if not (math.isfinite(value) and value >= smallest):
-            flag = f"--{name.replace('_', '-')}"
+            flag = f"--{name.replace('_', joint)}"
             raise ConfigError(f"{flag} is {value:g}, expected at least {smallest:g}.", f"Change {flag}.")
 
 

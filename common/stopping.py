@@ -111,14 +111,10 @@ def run_stoppable(work: Callable[[StopSignal], None], command: str) -> None:
     Raises:
         SystemExit: a signal came; see ``StopSignal.leave``.
     """
-    with StopSignal(at_once=True) as stop:
-        try:
-            work(stop)
-        except Stopped:
-            print(f"Stopped before there was anything to save. To begin again: {command}", flush=True)  # noqa: T201
-        else:
-            return
-    stop.leave()
+    text = f"Stopped before there was anything to save. To begin again: {command}"
+    stopped = _run(work, lambda: print(text, flush=True))  # noqa: T201
+    if stopped is not None:
+        stopped.leave()
 
 
 def run_until_stopped(work: Callable[[StopSignal], None], farewell: Callable[[], object]) -> int:
@@ -131,10 +127,16 @@ def run_until_stopped(work: Callable[[StopSignal], None], farewell: Callable[[],
     Returns:
         The exit code: 0, or the signal's.
     """
+    stopped = _run(work, farewell)
+    return 0 if stopped is None else stopped.exit_code
+
+
+def _run(work: Callable[[StopSignal], None], farewell: Callable[[], object]) -> StopSignal | None:
+    """Run ``work``; after a signal say farewell and return it."""
     with StopSignal(at_once=True) as stop:
         try:
             work(stop)
         except Stopped:
             farewell()
-            return stop.exit_code
-    return 0
+            return stop
+    return None

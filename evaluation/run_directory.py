@@ -225,6 +225,12 @@ def chosen_cameras(config: Any) -> str | list[str] | None:
     return _plain(OmegaConf.select(config, "camera"))
 
 
+def chosen_views(config: Any) -> int:
+    """Return how many cameras observe at once."""
+    cameras = chosen_cameras(config)
+    return len(cameras) if isinstance(cameras, list) else 1
+
+
 def chosen_reference(config: Any) -> dict[str, Any] | list[dict[str, Any]]:
     """Return a configuration's reference as ``samg.load_reference`` takes it.
 

@@ -191,15 +191,15 @@ def check_space(cfg: Any, run_dir: Path) -> list[Check]:
     """Compare memory and disk with what replay and snapshots will take."""
     from common.devices import resolve_device
     from common.errors import ResourceError
-    from evaluation.run_directory import chosen_cameras
+    from evaluation.run_directory import chosen_views
     from training.demonstrations.reading import planned_transitions
     from training.memory import replay_rows
     from training.replay_cache import choose_place
     from training.settings import TrainSettings
 
     settings = TrainSettings.from_config(cfg)
-    views = len(cameras) if isinstance(cameras := chosen_cameras(cfg), list) else 1
-    frame, capacity = 3 * views * int(cfg.image_size) ** 2, settings.replay_capacity(planned_transitions(cfg))
+    frame = 3 * chosen_views(cfg) * int(cfg.image_size) ** 2
+    capacity = settings.replay_capacity(planned_transitions(cfg, run_dir))
     needed, folder = replay_rows(capacity) * frame, Path(settings.replay_cache_dir or run_dir).absolute()
     found = f"replay {needed / 1e9:.1f} GB for {capacity:,} transitions"
     try:

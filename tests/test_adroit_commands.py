@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from common.files import sha256_file
 from evaluation.results import load_result
+from tests.support.sweeps import digests
 from tests.test_train_cli import run, table
 from training.snapshot import read_manifest
 
@@ -16,11 +16,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SMALL = ("batch_size=8", "agent.hidden_dim=32", "agent.feature_dim=16", "num_threads=1", "fast_render=true")
 PEN = ("task=pen", "masker=groundtruth", "agent=vrl3", "agent.offline_updates=6", "image_size=48", *SMALL)
 LEVELS = ("train", "color_easy", "color_hard", "video_easy", "video_hard")
-
-
-def digests(run_dir: Path, agent_steps: int) -> list[str]:
-    newest = run_dir / "snapshots" / f"step_{agent_steps:010d}"
-    return [sha256_file(newest / f"{name}.safetensors") for name in ("agent", "optimizers")]
 
 
 @pytest.fixture(scope="module")

@@ -226,12 +226,12 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
         raise ConfigError(f"Cannot read the overrides: {_first_line(error)}", "Write key=value.") from error
     chosen = {o.get_key_element(): o.value() for o in overrides}
     known = _known_keys(compose_config((), config_name))
-    for agent in _chosen_names(chosen.get("agent")):
-        if agent in _group_choices("agent"):
-            known |= _known_keys(compose_config([f"agent={agent}"], config_name))
-    for task in _chosen_names(chosen.get("task")):
-        if task in _group_choices("task"):
-            known |= _known_keys(compose_config([f"task={task}"], config_name))
+    # Agents have keys of their own; tasks none but the references of their cameras.
+    views = any(key.startswith("camera_references.") for key in chosen)
+    for group in ("agent", "task") if views else ("agent",):
+        for name in _chosen_names(chosen.get(group)):
+            if name in _group_choices(group):
+                known |= _known_keys(compose_config([f"{group}={name}"], config_name))
     known |= _study_keys(chosen, config_name) | _suite_keys(chosen)
     # Values of a masker that is not the default one are known too.
     known |= {f"masker.{key}" for key in compose_config(["masker=paper"]).masker}

@@ -128,14 +128,15 @@ def check_masker(masker: Any, venv: Any, device: torch.device) -> None:
     evaluated = fixed_batch(on_gpu=device.type == "cuda")
     count = masker.batch_for(cameras * max(venv.num_envs, evaluated))
     shortage = find_shortage(masker.measure_memory, count, available_on(device), 1) if count > 1 else None
-    if shortage is not None:
-        raise ResourceError(
-            f"Masking {count} frames at once needs about {shortage.needed:,} bytes on {device}, and only "
-            f"{shortage.available:,} are available.",
-            f"Set num_envs to {max(shortage.fits // cameras, 1)} or masker.batch_size to "
-            f"{max(shortage.fits // getattr(masker, 'views', 1), 1)}, or less, or choose a smaller masker or "
-            "another device.",
-        )
+    if shortage is None:
+        return
+    envs, batch = shortage.fits // cameras, max(shortage.fits // getattr(masker, "views", 1), 1)
+    fewer = f"num_envs to {envs} or " if max(evaluated, 1) <= envs < venv.num_envs else ""
+    raise ResourceError(
+        f"Masking {count} frames at once needs about {shortage.needed:,} bytes on {device}, and only "
+        f"{shortage.available:,} are available.",
+        f"Set {fewer}masker.batch_size to {batch}, or less, or choose a smaller masker or another device.",
+    )
 
 
 def available_on(device: torch.device) -> int | None:

@@ -14,11 +14,11 @@ from envs.tasks import find_cameras, find_task
 from evaluation.run_directory import chosen_reference
 from samg import load_reference
 from samg.views import ViewReferences
+from tests.support.playing import play
 from training.config import compose_config
 
 CAMERAS = ("cam1", "cam2", "cam3")
 FIXED = {"source": "procedural", "fast_render": True, "foreground": True, "seed": 4}
-ACTION = np.linspace(-0.5, 0.5, 30, dtype=np.float32)
 
 
 @contextlib.contextmanager
@@ -30,29 +30,19 @@ def relocate(level="train", camera=CAMERAS, **options):
         env.close()
 
 
-def moments(env, episode=2, steps=2):
-    """Return frames and masks of the first moments of an episode."""
-    env.episode = episode
-    found = [env.reset()]
-    for _ in range(steps):
-        observation, *_, info = env.step(ACTION)
-        found.append((observation, info))
-    return np.stack([o["pixels"] for o, _ in found]), np.stack([i["foreground"] for _, i in found])
-
-
 @pytest.mark.parametrize(
     "level", ["video_hard", *(pytest.param(n, marks=pytest.mark.slow) for n in LEVELS if n != "video_hard")]
 )
 def test_several_views_are_those_of_each_camera_alone(level):
     with relocate(level) as env:
-        frames, masks = moments(env)
+        frames, masks = play(env, 2, steps=2)
         assert env.observation_space.contains(env.observe()[0])
         assert frames.shape == (3, 3, 84, 84, 3) and masks.shape == (3, 3, 84, 84)
         assert np.array_equal(env.render(), np.concatenate(list(frames[-1]), axis=1))
     assert all(0.02 < share < 0.2 for share in masks.mean((0, 2, 3)))
     for view, camera in enumerate(CAMERAS):
         with relocate(level, camera) as env:
-            alone, alone_masks = moments(env)
+            alone, alone_masks = play(env, 2, steps=2)
         np.testing.assert_array_equal(frames[:, view], alone)
         np.testing.assert_array_equal(masks[:, view], alone_masks)
 
@@ -60,12 +50,12 @@ def test_several_views_are_those_of_each_camera_alone(level):
 def test_the_first_camera_is_no_other_than_before():
     with relocate(camera=None) as plain, relocate(camera=("cam3",)) as named:
         assert plain.observation_space["pixels"].shape == (84, 84, 3)
-        np.testing.assert_array_equal(moments(plain)[0], moments(named)[0])
+        np.testing.assert_array_equal(play(plain, 2, steps=2)[0], play(named, 2, steps=2)[0])
 
 
 def test_a_moment_of_several_views_can_be_restored():
     with relocate("video_hard") as env, relocate("video_hard") as fresh:
-        frames, _ = moments(env)
+        frames, _ = play(env, 2, steps=2)
         fresh.set_state(env.get_state())
         np.testing.assert_array_equal(fresh.observe()[0]["pixels"], frames[-1])
 
@@ -79,7 +69,7 @@ def test_a_vector_of_environments_shares_all_views():
     finally:
         venv.close()
     with relocate() as env:
-        np.testing.assert_array_equal(moments(env, steps=0)[0][0], observation["pixels"][0])
+        np.testing.assert_array_equal(play(env, 2, steps=0)[0][0], observation["pixels"][0])
 
 
 def test_cameras_are_found_by_name_or_refused():

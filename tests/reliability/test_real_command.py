@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from common import faults
-from common.files import sha256_file
 from common.paths import PROJECT_ROOT
 from tests.support.small_runs import intact
+from tests.support.sweeps import digests
 from training.snapshot import read_manifest
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -46,18 +46,13 @@ def train(run_dir: Path, fault: str = "", *more: str) -> tuple[int, str]:
     return process.returncode, output
 
 
-def digests(run_dir: Path) -> dict[str, str]:
-    (newest,) = (run_dir / "snapshots").glob(f"step_{DECISIONS:010d}")
-    return {name: sha256_file(newest / f"{name}.safetensors") for name in ("agent", "optimizers")}
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     run_dir = tmp_path_factory.mktemp("whole") / "run"
     code, output = train(run_dir)
     assert code == 0, output
     assert read_manifest(run_dir / "snapshots" / f"step_{DECISIONS:010d}")["updates"] >= 50
-    return digests(run_dir)
+    return digests(run_dir, DECISIONS)
 
 
 @pytest.mark.reliability("1", "the real command, killed at every point in turn, ends with the same digests")
@@ -79,7 +74,7 @@ def test_killed_at_every_point_in_turn(whole: dict[str, str], tmp_path: Path) ->
             before = reached
     assert not set(unvisited) - {"replay.moved"}  # nothing is newer than a snapshot where no episode ended
     code, output = train(run_dir)
-    assert code == 0 and digests(run_dir) == whole, output
+    assert code == 0 and digests(run_dir, DECISIONS) == whole, output
 
 
 @pytest.mark.reliability("exact", "the real command, stopped in a step, update and evaluation, ends the same")
@@ -103,7 +98,7 @@ def test_stopped_by_signals(whole: dict[str, str], tmp_path: Path) -> None:
     assert process.returncode in (0, 143), rest
     assert time.monotonic() - sent < 15 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     code, output = train(run_dir)
-    assert code == 0 and digests(run_dir) == whole, output
+    assert code == 0 and digests(run_dir, DECISIONS) == whole, output
 
 
 @pytest.mark.reliability("exact", "the real command with tiny and two environments ends the same")
@@ -116,5 +111,5 @@ def test_masked_and_in_two_environments(tmp_path: Path) -> None:
         if fault:
             code, output = train(tmp_path / name, "", *more)
             assert code == 0 and "Resumed" in output, output
-        found.append(digests(tmp_path / name))
+        found.append(digests(tmp_path / name, DECISIONS))
     assert found[0] == found[1]

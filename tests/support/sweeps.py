@@ -65,7 +65,7 @@ def snapshots(run_dir: Path) -> list[Path]:
     return sorted((run_dir / "snapshots").glob("step_??????????"))
 
 
-def digests(run_dir: Path) -> dict[str, str]:
-    """Return the digests of a finished run's networks and optimisers."""
-    last = run_dir / "snapshots" / f"step_{DECISIONS:010d}"
+def digests(run_dir: Path, decisions: int = DECISIONS) -> dict[str, str]:
+    """Return the digests of a run's networks and optimisers after so many decisions."""
+    last = run_dir / "snapshots" / f"step_{decisions:010d}"
     return {name: sha256_file(last / f"{name}.safetensors") for name in ("agent", "optimizers")}

@@ -93,7 +93,7 @@ def test_other_simulators_are_recorded_by_their_seed(tmp_path: Path) -> None:
         (("--task", "pen", "--out", "x.pickle"), ConfigError, "does not end in .npz"),
         (("--task", "pen", "--out", "there.npz"), InputError, "exists already"),
         (("--out", "x.npz"), ConfigError, "either --model_dir or --task"),
-        (("--task", "pen", "--episodes", "0", "--out", "x.npz"), ConfigError, "--episodes 0"),
+        (("--task", "pen", "--episodes", "0", "--out", "x.npz"), ConfigError, "--episodes is 0"),
         (("--task", "pen", "--outcome", "sucess", "--out", "x.npz"), ConfigError, "Did you mean success"),
         (("--model_dir", "nowhere", "--out", "x.npz"), SnapshotError, "nowhere does not exist"),
         (("--task", "door", "--attempts", "1", "--out", "x.npz"), InputError, "None of 1 episodes"),
@@ -217,6 +217,14 @@ def test_a_failed_door_is_kept_only_on_request(tmp_path: Path, caplog: pytest.Lo
 def test_a_run_that_goes_on_needs_the_file_no_more(tmp_path: Path) -> None:
     (tmp_path / "run" / "snapshots" / "step_0000000001").mkdir(parents=True)
     demonstrations(tmp_path, "demonstrations=gone.npz")
+    config = compose_config(["task=pen", "masker=none", "demonstrations=gone.npz", "num_train_frames=10000"])
+    run = PlannedRun((), "x", config)
+    assert run_needs(run, tmp_path / "run", None, False).left > 0
+    manifest = tmp_path / "run" / "snapshots" / "step_0000000001" / "manifest.json"
+    manifest.write_text('{"demonstrated": 150}')
+    assert planned_transitions(config, tmp_path / "run") == 150
+    with pytest.raises(InputError, match=r"gone\.npz"):
+        run_needs(run, tmp_path / "other", None, False)
 
 
 @pytest.mark.parametrize(
@@ -231,9 +239,11 @@ def test_impossible_settings_are_refused(override: str) -> None:
 
 def test_plans_count_them(pens: Path, tmp_path: Path) -> None:
     config = ["task=pen", "masker=none", f"demonstrations={pens}", "num_train_frames=10000"]
-    assert planned_transitions(compose_config(config[:2])) == 0
-    assert planned_transitions(compose_config(config)) == 2 * DECISIONS
-    assert planned_transitions(compose_config([*config, "demonstration_filter.most=1"])) == DECISIONS
+    assert planned_transitions(compose_config(config[:2]), tmp_path) == 0
+    assert planned_transitions(compose_config(config), tmp_path) == 2 * DECISIONS
+    assert (
+        planned_transitions(compose_config([*config, "demonstration_filter.most=1"]), tmp_path) == DECISIONS
+    )
     plain, seeded = (
         run_needs(PlannedRun((), "x", compose_config(overrides)), tmp_path, None, False)
         for overrides in ([*config, "demonstrations=null"], config)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import ConfigError, InputError, unknown_choice
+from common.flags import check_least
 from common.paths import output_path
 from envs.tasks import find_task, task_names
 from evaluation.cli import Parser
@@ -16,6 +17,16 @@ from training.demonstrations.choosing import OUTCOMES, Filter
 from training.demonstrations.recording import POLICIES
 
 ATTEMPTS_PER_EPISODE = 10
+
+
+_LEAST = {
+    "episodes": 1,
+    "attempts": 1,
+    "num_envs": 1,
+    "action_repeat": 1,
+    "seed": 0,
+    "least_return": -math.inf,  # finite
+}
 
 
 @dataclass(frozen=True)
@@ -61,12 +72,8 @@ def parse_options(argv: Sequence[str], manual: str = "") -> Options:
         SnapshotError: the run cannot be read.
     """
     flags = _parser(manual).parse_flags(argv)
-    for name in ("episodes", "attempts", "num_envs", "action_repeat"):
-        value = getattr(flags, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"--{name} {value} is not possible.", "Use a whole number of at least 1.")
-    if flags.seed < 0:
-        raise ConfigError(f"--seed {flags.seed} is not possible.", "Use a whole number of at least 0.")
+    given = {name: least for name, least in _LEAST.items() if getattr(flags, name) is not None}
+    check_least(flags, given, joint="_")
     if (flags.model_dir is None) == (flags.task is None):
         raise ConfigError("Name either --model_dir or --task.", "A run knows its task.")
     if flags.outcome not in OUTCOMES:

@@ -16,8 +16,10 @@ import numpy as np
 from omegaconf import DictConfig
 
 from common.errors import InputError
+from common.files import read_json
 from common.paths import resolve
 from training.demonstrations.formats import CURE, WHAT, RawEpisode, read_raw
+from training.status import saved_steps
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,25 @@ def count_transitions(path: str | Path, most: int | None = None) -> int:
     return sum(sorted(lengths, reverse=True)[:most])
 
 
-def planned_transitions(cfg: DictConfig) -> int:
-    """Return how many transitions the demonstrations of a configuration can give; 0 where it names none."""
-    path = cfg.get("demonstrations")
-    return 0 if path is None else count_transitions(path, cfg.demonstration_filter.most)
+def planned_transitions(cfg: DictConfig, run_dir: Path) -> int:
+    """Return how many transitions the demonstrations of a configuration can give; 0 where it names none.
+
+    A run that has begun holds them itself, and the file may be gone: then those that its newest snapshot
+    tells, or none where it cannot be read.
+
+    Raises:
+        InputError, DependencyError: as ``count_transitions``.
+    """
+    path, steps = cfg.get("demonstrations"), saved_steps(run_dir)
+    if path is None:
+        return 0
+    if steps is None:
+        return count_transitions(path, cfg.demonstration_filter.most)
+    try:
+        manifest = read_json(run_dir / "snapshots" / f"step_{steps:010d}" / "manifest.json", "A manifest")
+    except InputError:  # the run itself will say so, and go on from an earlier one
+        return 0
+    return int(manifest.get("demonstrated", 0))
 
 
 @cache  # a sweep asks for every run of it

@@ -20,16 +20,11 @@ Attempt = tuple[int, np.ndarray]
 
 
 class RecordingLanes:
-    """Environments side by side that remember what was done in them.
-
-    Attributes:
-        attempts: episode -> what was done in it so far.
-    """
+    """Environments side by side that remember what was done in them."""
 
     def __init__(self, venv: Any) -> None:
         self._lanes: Lanes = as_lanes(venv)
         self.num_envs, self.single_action_space = venv.num_envs, venv.single_action_space
-        self.attempts: dict[int, Attempt] = {}
         self._episodes: dict[int, int] = {}
         self._actions: dict[int, list[np.ndarray]] = {}
         self._seeds: dict[int, int] = {}

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from common.cores import count_gpus
 from common.files import read_json
 from common.paths import PROJECT_ROOT
-from evaluation.run_directory import chosen_cameras
+from evaluation.run_directory import chosen_views
 from training.demonstrations.reading import planned_transitions
 from training.settings import TrainSettings
 from training.status import is_done, read_status, saved_steps
@@ -78,13 +78,12 @@ def run_needs(run: PlannedRun, folder: Path, rate: float | None, measured: bool)
     cfg, settings, figures = run.config, TrainSettings.from_config(run.config), speed()
     decisions = settings.planned_decisions
     there = decisions if is_done(folder, decisions) else min(saved_steps(folder) or 0, decisions)
-    views = len(cameras) if isinstance(cameras := chosen_cameras(cfg), list) else 1
-    frame = 3 * views * int(cfg.image_size) ** 2
+    frame = 3 * chosen_views(cfg) * int(cfg.image_size) ** 2
     memory = figures["memory_mb"]
     base = memory["process"] + memory["environment"] * settings.num_envs + memory.get(_masker(cfg), 0)
     masked = _masker(cfg) != "none"
     stored = figures["disk"]["masked_bytes_per_transition" if masked else "raw_bytes_per_transition"]
-    given = planned_transitions(cfg)
+    given = planned_transitions(cfg, folder)
     written = there + given if there else 0
     kept = settings.replay_capacity(given) - min(written, settings.replay_buffer_size)
     gpu = str(cfg.device) != "cpu"
@@ -117,13 +116,17 @@ def _agent(cfg: DictConfig) -> str:
 def _benchmark_rate(cfg: DictConfig, settings: TrainSettings) -> float | None:
     """Return decisions per second by the last benchmark, evaluations included.
 
-    What networks compute grows with the image; the maskers resize every image to the same size.
+    What networks compute grows with the image; the maskers resize every image to the same size. The picture
+    of every camera is drawn and masked; of the agents PIE-G alone encodes each by itself.
     """
     figures, agent = speed(), _agent(cfg)
     if agent not in figures["act_ms"] or _masker(cfg) not in figures["masker_ms"]:
         return None
     size = (int(cfg.image_size) / figures["image_size"]) ** 2
-    seen = figures["environment_ms"] + figures["masker_ms"][_masker(cfg)] + figures["act_ms"][agent] * size
+    views = chosen_views(cfg)
+    size *= views if agent == "pieg" else 1
+    seen = views * (figures["environment_ms"] + figures["masker_ms"][_masker(cfg)])
+    seen += figures["act_ms"][agent] * size
     update = figures["update_ms"][agent] * size * settings.batch_size / figures["update_batch"]
     evaluation = 0.0
     if settings.eval_every_frames:  # an episode is 1000 frames
