@@ -47,14 +47,33 @@ def _taps_on(source: int, target: int, device: torch.device) -> tuple[Tensor, Te
 
 
 def _pillow_pass(image: Tensor, target: int, dim: int) -> Tensor:
-    """Resample int32 values in [0, 255] along ``dim`` (-1 or -2) to ``target`` and round as Pillow does."""
+    """Resample int32 values in [0, 255] along ``dim`` (-1 or -2) to ``target`` and round as Pillow does.
+
+    Weights are not negative and add up to one but for a few units of 2**-22: nothing needs to be cut off.
+    """
     indices, weights = _taps_on(image.shape[dim], target, image.device)
-    total: Tensor | int = 1 << (_PRECISION_BITS - 1)
+    shape = list(image.shape)
+    shape[dim] = target
+    total = image.new_full(shape, 1 << (_PRECISION_BITS - 1))
     for index, weight in zip(indices, weights, strict=True):
         factor = weight if dim == -1 else weight.unsqueeze(-1)
-        total = total + image.index_select(dim, index) * factor
-    assert isinstance(total, Tensor)
-    return (total >> _PRECISION_BITS).clamp_(0, 255)
+        # In place: on a CPU fresh arrays of this size cost more than the arithmetic.
+        total += image.index_select(dim, index).mul_(factor)
+    return total.bitwise_right_shift_(_PRECISION_BITS)
+
+
+def pillow_planes(images: Tensor, height: int, width: int) -> Tensor:
+    """Return what ``pillow_resize`` does as int32 planes in [0, 255], (N, C, height, width), of fresh memory.
+
+    Raises:
+        ValueError: images of another type or number of axes.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise ValueError(
+            f"images: expected uint8 of shape (N, H, W, C), got {images.dtype} {tuple(images.shape)}"
+        )
+    planes = images.permute(0, 3, 1, 2).to(torch.int32, memory_format=torch.contiguous_format)
+    return _pillow_pass(_pillow_pass(planes, width, -1), height, -2)
 
 
 def pillow_resize(images: Tensor, height: int, width: int) -> Tensor:
@@ -71,13 +90,7 @@ def pillow_resize(images: Tensor, height: int, width: int) -> Tensor:
     Returns:
         uint8 (N, height, width, C), equal to Pillow's in every pixel.
     """
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        raise ValueError(
-            f"images: expected uint8 of shape (N, H, W, C), got {images.dtype} {tuple(images.shape)}"
-        )
-    planes = images.permute(0, 3, 1, 2).to(torch.int32)
-    planes = _pillow_pass(_pillow_pass(planes, width, -1), height, -2)
-    return planes.to(torch.uint8).permute(0, 2, 3, 1)
+    return pillow_planes(images, height, width).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def bilinear_matrix(source: int, target: int) -> Tensor:

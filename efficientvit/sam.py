@@ -18,7 +18,7 @@ from efficientvit.output import SamOutput
 from efficientvit.resize import (
     composed_resize,
     longest_side_shape,
-    pillow_resize,
+    pillow_planes,
     prompt_frame_scale,
     resize_maps,
 )
@@ -89,8 +89,8 @@ class EfficientViTSam(nn.Module):
         """
         check_frames(frames)
         height, width = longest_side_shape(frames.shape[1], frames.shape[2], self.image_size)
-        planes = pillow_resize(frames, height, width).permute(0, 3, 1, 2)
-        x = (planes.float() / 255 - self.pixel_mean) / self.pixel_std
+        planes = pillow_planes(frames, height, width).float()
+        x = planes.div_(255).sub_(self.pixel_mean).div_(self.pixel_std)
         return F.pad(x, (0, self.image_size - width, 0, self.image_size - height))
 
     def encode(self, frames: Tensor) -> Tensor:

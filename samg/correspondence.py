@@ -16,6 +16,7 @@ from torch import Tensor
 from samg.networks import SamgNetworks
 
 _TARGETS_AT_ONCE = 256
+_NUMBERS_AT_ONCE = 1 << 17  # float64 copies of so many stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,30 @@ def cosine_maps(feature_map: Tensor, targets: Tensor) -> Tensor:
     Returns:
         float (N, T, G, G) in [-1, 1].
     """
-    cells = feature_map.flatten(2)
+    return _cosines(feature_map.flatten(2), targets).unflatten(-1, feature_map.shape[-2:])
+
+
+def _cosines(cells: Tensor, targets: Tensor) -> Tensor:
+    """Return (N, T, P) of the cells (N, C, P); see ``cosine_maps``."""
     # Dividing the few products is cheaper than normalising every cell of every channel. A vector norm is one
     # pass over memory; along a strided axis it is some seven times slower on a CPU than summing squares.
     if cells.stride(1) == 1:
         lengths = torch.linalg.vector_norm(cells, dim=1, keepdim=True)
     else:
         lengths = (cells * cells).sum(dim=1, keepdim=True).sqrt_()
-    cosines = torch.matmul(targets, cells).div_(lengths.clamp_min_(1e-12))
-    return cosines.unflatten(-1, feature_map.shape[-2:])
+    return torch.matmul(targets, cells).div_(lengths.clamp_min_(1e-12))
+
+
+def _exact_cosine_maps(feature_map: Tensor, targets: Tensor) -> Tensor:
+    """Return ``cosine_maps`` in float64 of what may be less."""
+    targets = targets.double()
+    if feature_map.device.type != "cpu":
+        return cosine_maps(feature_map.double(), targets)
+    # Some cells at a time: a float64 copy of a whole map leaves every cache and is written and read in vain.
+    cells = feature_map.flatten(2)
+    some = max(1, _NUMBERS_AT_ONCE // cells[..., 0].numel())
+    parts = [_cosines(part.double(), targets) for part in cells.split(some, dim=2)]
+    return torch.cat(parts, dim=2).unflatten(-1, feature_map.shape[-2:])
 
 
 def resize_maps(maps: Tensor, operator: Tensor) -> Tensor:
@@ -108,7 +124,7 @@ def _similarity(
     count = sum(len(group.encoders) for group in groups)
     total: Tensor | None = None
     for group in groups:
-        cosines = [cosine_maps(maps[name].double(), targets[name].double()) for name in group.encoders]
+        cosines = [_exact_cosine_maps(maps[name], targets[name]) for name in group.encoders]
         part = torch.stack(cosines).sum(0) if len(cosines) > 1 else cosines[0]
         part = part if group.identity else resize_maps(part, group.operator)
         total = part if total is None else total.add_(part)
