@@ -93,6 +93,29 @@ def check_update(agent: DrQV2Agent, batch_size: int) -> None:
         raise _update_error(agent, batch_size, shortage)
 
 
+def update_bytes(agent: DrQV2Agent, batch_size: int, room: int) -> int:
+    """Return about how many bytes of memory the agent's updates keep; the agent is left as it was.
+
+    Measured on small batches, from whose growth that of larger ones follows, unless a bound leaves no doubt.
+
+    Args:
+        agent: on a GPU, which has memory of its own, the answer is 0.
+        batch_size: of an update, which was found to fit (``check_update``).
+        room: bytes; a bound that is no more is returned.
+    """
+    if agent.device.type != "cpu":
+        return 0
+    bound = _generous(agent, batch_size)
+    if bound <= room:
+        return bound
+    small, large = min(2, batch_size), min(16, batch_size)
+    with _undone(agent), agent.numerics.eager():
+        measure = _update_measure(agent, batch_size)
+        less, more = measure(small), measure(large)
+    share = max(more - less, 0) / max(large - small, 1)
+    return int(_UNSEEN * (more + share * (batch_size - large)))
+
+
 def rehearse_update(agent: DrQV2Agent, batch_size: int) -> None:
     """Make one update from an empty batch and undo it, so that a GPU too small is found out at the start.
 
@@ -222,8 +245,8 @@ def _update(agent: DrQV2Agent, batch_size: int) -> None:
     agent.update(batch, 0)
 
 
-def _update_shortage(agent: DrQV2Agent, batch_size: int) -> Shortage | None:
-    available = available_on(agent.device)
+def _update_measure(agent: DrQV2Agent, batch_size: int) -> Callable[[int], int]:
+    """Return what measures the bytes of an update, the optimisers' moments included, by its batch's size."""
     _update(agent, min(2, batch_size))  # optimisers make their moments, which stay
     states = [state for optimizer in agent.optimizers().values() for state in optimizer.state.values()]
     moments = sum(value.nbytes for state in states for value in state.values() if torch.is_tensor(value))
@@ -231,7 +254,12 @@ def _update_shortage(agent: DrQV2Agent, batch_size: int) -> Shortage | None:
     def measure(size: int) -> int:
         return moments + peak_bytes(lambda: _update(agent, size), agent.device)
 
-    return find_shortage(measure, batch_size, available, first=2)
+    return measure
+
+
+def _update_shortage(agent: DrQV2Agent, batch_size: int) -> Shortage | None:
+    available = available_on(agent.device)
+    return find_shortage(_update_measure(agent, batch_size), batch_size, available, first=2)
 
 
 def _update_error(

@@ -176,8 +176,17 @@ def available_disk(directory: Path) -> int:
     return shutil.disk_usage(directory).free
 
 
+Beside = Callable[[int], int]
+"""Tells the bytes of memory that others need, of the bytes that are left for them."""
+
+
 def choose_frames(
-    cache: str, capacity: int, device: torch.device, directory: Path, pin_memory: bool = False
+    cache: str,
+    capacity: int,
+    device: torch.device,
+    directory: Path,
+    pin_memory: bool = False,
+    beside: Beside | None = None,
 ) -> OpenFrames:
     """Return what makes the rows of a replay buffer, which is refused there if they would not fit.
 
@@ -188,6 +197,7 @@ def choose_frames(
         device: where the agent learns.
         directory: of the memory map.
         pin_memory: see ``RamFrames``.
+        beside: what must find room in memory beside rows that lie there.
 
     Raises:
         ConfigError: an unknown cache, or ``gpu`` while the agent is on none.
@@ -202,7 +212,7 @@ def choose_frames(
         )
 
     def make(rows: int, length: int) -> Frames:
-        place = choose_place(cache, rows * length, capacity, device, directory)
+        place = choose_place(cache, rows * length, capacity, device, directory, beside)
         if cache == "auto" and place == "memmap":
             log.warning(
                 "The replay buffer (%s bytes) does not fit into memory; it is mapped from %s.",
@@ -214,19 +224,31 @@ def choose_frames(
     return make
 
 
-def choose_place(cache: str, needed: int, capacity: int, device: torch.device, directory: Path) -> str:
+def choose_place(
+    cache: str,
+    needed: int,
+    capacity: int,
+    device: torch.device,
+    directory: Path,
+    beside: Beside | None = None,
+) -> str:
     """Return where ``needed`` bytes of rows will lie: ``gpu``, ``ram`` or ``memmap``; see ``choose_frames``.
 
     Raises:
         ResourceError: nowhere; bytes needed, bytes available and the keys to change.
     """
     automatic = [*(["gpu"] if device.type == "cuda" else []), "ram", "memmap"]
-    places = automatic if cache == "auto" else [cache]
-    found = {place: _available(place, device, directory) for place in places}
-    for place, available in found.items():
-        if available is None or needed <= available:
+    found = {}
+    for place in automatic if cache == "auto" else [cache]:
+        available = _available(place, device, directory)
+        if available is None:
             return place
-    raise _too_little(needed, capacity, found, directory)
+        if place == "ram" and beside is not None:
+            available -= beside(max(available - needed, 0))
+        if needed <= available:
+            return place
+        found[place] = max(available, 0)
+    raise _too_little(needed, capacity, found, directory, " beside the updates" if beside else "")
 
 
 def _available(place: str, device: torch.device, directory: Path) -> int | None:
@@ -246,21 +268,24 @@ def _open(
     return RamFrames(rows, length, pin_memory)
 
 
-def _too_little(needed: int, capacity: int, found: dict[str, int | None], directory: Path) -> ResourceError:
+def _too_little(
+    needed: int, capacity: int, found: dict[str, int], directory: Path, others: str
+) -> ResourceError:
     names = {
-        "ram": "of memory",
+        "ram": f"of memory{others}",
         "memmap": f"of disk in {directory}",
         "gpu": f"of GPU memory ({_GPU_SHARE:.0%} of what is free)",
     }
-    most = max(available or 0 for available in found.values())
-    shares = ", ".join(f"{available or 0:,} bytes {names[place]}" for place, available in found.items())
+    most = max(found.values())
+    shares = ", ".join(f"{available:,} bytes {names[place]}" for place, available in found.items())
     # Ring and columns are a little larger than the transitions alone.
     fits = int(capacity * most / needed * 0.9)
-    others = [cache for cache in CACHES[:3] if cache not in found] if len(found) == 1 else []
-    elsewhere = f", or replay.cache={' or '.join(others)}" if others else ", or replay.cache_dir=FOLDER"
+    untried = [cache for cache in CACHES[:3] if cache not in found] if len(found) == 1 else []
+    elsewhere = f"replay.cache={' or '.join(untried)}" if untried else "replay.cache_dir=FOLDER"
+    fewer = f"replay_buffer_size={fits} or less, or " if fits else ""
     return ResourceError(
         f"The replay buffer needs {needed:,} bytes for {capacity:,} transitions; there are only {shares}.",
-        f"Set replay_buffer_size={fits} or less{elsewhere}.",
+        f"Set {fewer}{elsewhere}.",
     )
 
 

@@ -17,7 +17,7 @@ from tests.support.agents import AGENTS, make_agent
 from tests.support.small_runs import fingerprint, make_run
 from tests.test_train_cli import run
 from training import memory, preflight
-from training.preflight import check_masker, check_update, find_shortage
+from training.preflight import check_masker, check_update, find_shortage, update_bytes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -115,6 +115,19 @@ def test_an_update_takes_what_was_said(available: Callable[[int], None]) -> None
     assert said == pytest.approx(real * preflight._UNSEEN, rel=0.15)
     available(int(real * preflight._UNSEEN * 1.3))
     check_update(agent, 256)
+
+
+@pytest.mark.parametrize("name", ["drqv2", "pieg"])
+def test_what_updates_keep_is_told_from_small_batches(name: str) -> None:
+    agent = make_agent(name)
+    agent.prepare()
+    before, bound = fingerprint(agent), preflight._generous(agent, 64)
+    assert update_bytes(agent, 64, bound) == bound, "where there is room for more, nothing need be measured"
+    told = update_bytes(agent, 64, bound - 1)
+    assert fingerprint(agent) == before
+    preflight._update(agent, 2)
+    real = peak_bytes(lambda: preflight._update(agent, 64), CPU) * preflight._UNSEEN
+    assert real < told < 2 * real < bound  # the moments stay beside what an update takes
 
 
 @pytest.mark.parametrize("name", ["drqv2", "svea", "srm", "sgqn", "curl", "drq", "vrl3"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -212,6 +213,27 @@ def test_without_any_room_all_places_are_named(tmp_path: Path, monkeypatch: pyte
         for word in ("1,000 bytes", "500 bytes of memory", "600 bytes of disk", "70 bytes of GPU")
     )
     assert "replay_buffer_size=5 " in text
+
+
+def test_rows_leave_room_in_memory_for_the_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_space(monkeypatch, ram=1500, disk=2000)
+    left = []
+
+    def beside(room: int) -> int:
+        left.append(room)
+        return 600
+
+    kept = functools.partial(choose_frames, directory=tmp_path, beside=beside)
+    assert type(kept("auto", 9, CPU)(9, 100)) is RamFrames
+    assert type(kept("auto", 10, CPU)(10, 100)) is MappedFrames
+    assert left == [600, 500]
+    with pytest.raises(ResourceError, match=r"only 900 bytes of memory beside the updates") as caught:
+        kept("ram", 10, CPU)(10, 100)
+    assert "replay_buffer_size=8 " in caught.value.hint
+    with_space(monkeypatch, ram=500, disk=2000)
+    with pytest.raises(ResourceError, match=r"only 0 bytes of memory") as caught:
+        kept("ram", 10, CPU)(10, 100)
+    assert caught.value.hint == "Set replay.cache=auto or memmap."
 
 
 @pytest.mark.parametrize(("cache", "words"), [("gpu", "device is cpu"), ("rom", "Did you mean ram?")])
