@@ -1,6 +1,7 @@
 """What a sweep would run, what it would need, and everything it refuses before anything starts."""
 
 import json
+import os
 import re
 import subprocess
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from common.files import write_json
 from training import config
 from training.config import prepare_overrides
 from training.status import update_status
-from training.sweeps import launchers, needs, plan
+from training.sweeps import evaluation, launchers, needs, plan
 from training.sweeps.expand import chosen_launcher, expand, is_sweep, name_folders
 from training.sweeps.launchers import check_launcher, check_partition, derived_settings
 
@@ -140,6 +141,28 @@ def test_jobs_get_what_the_largest_run_needs_unless_told_otherwise(two_by_two, t
     monkeypatch.setattr(launchers, "count_cores", lambda: 64)
     assert derived_settings(local, found, 1, []) == ["hydra.launcher.n_jobs=3"]
     assert derived_settings(local, found, 1, ["hydra.launcher.n_jobs=1"]) == []
+
+
+def test_ray_is_asked_for_what_its_machines_have(two_by_two, tmp_path, monkeypatch):
+    found = needs.all_needs(made(two_by_two, tmp_path))
+    many = [type(need)(**{**vars(need), "gpu": True, "cpus": 9}) for need in found]
+    ray = type(two_by_two)(tmp_path, "ray", {}, two_by_two.runs)
+    monkeypatch.setattr(launchers, "count_cores", lambda: 4)
+    monkeypatch.setattr(launchers, "count_gpus", lambda: 2)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    cluster = "hydra.launcher.ray.init.address=auto"
+    cores, share = "+hydra.launcher.ray.remote.num_cpus=9", "+hydra.launcher.ray.remote.num_gpus=0.25"
+    assert derived_settings(ray, many, 4, [cluster]) == [cores, share]
+    assert "RAY_AUTH_MODE" not in os.environ, "a cluster has its own ways"
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert derived_settings(ray, many, 4, []) == [cores.replace("9", "4"), share]
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert derived_settings(ray, many, 4, ["+hydra.launcher.ray.remote.num_gpus=1"]) == [
+        cores.replace("9", "4")
+    ]
+    assert evaluation._settings("ray", []) == {"ray.remote.num_cpus": 2, "ray.remote.num_gpus": 1.0}
+    monkeypatch.setattr(launchers, "count_gpus", lambda: 0)
+    assert derived_settings(ray, many, 4, []) == [cores.replace("9", "4")]
 
 
 def test_needs_follow_from_configuration_and_from_what_is_there(two_by_two, tmp_path):

@@ -18,11 +18,18 @@ from training.config import CONFIG_DIR
 from training.status import DONE, FAILED, error_record, is_done, read_status, recorded, update_status
 from training.sweeps.expand import chosen_launcher
 from training.sweeps.job import HIDDEN, requeueing
-from training.sweeps.launchers import check_launcher, check_partition, not_given
+from training.sweeps.launchers import (
+    check_launcher,
+    check_partition,
+    let_jobs_import,
+    not_given,
+    ray_settings,
+)
 from training.sweeps.plan import planned_runs
 
 FOLDER = "evaluation"
 FLAGS = "flags.json"
+_CORES = 2  # of one evaluation
 _MEMORY = 6  # GiB of one evaluation
 
 
@@ -56,18 +63,21 @@ def evaluate(directory: Path, flags: Sequence[str], overrides: Sequence[str]) ->
         from training.sweeps.slurm import install
 
         install(None)
+    let_jobs_import()
     sys.argv.append(f"hydra.searchpath=['file://{CONFIG_DIR}']")  # where the launchers are
     hydra.main(version_base=None, config_path=str(CONFIG_DIR / "sweep"), config_name="evaluation")(_job)()
     return _sum_up(place, finished, len(planned))
 
 
 def _settings(launcher: str, overrides: Sequence[str]) -> dict[str, object]:
+    if launcher == "ray":
+        return ray_settings(_CORES, True, 1, overrides)
     if launcher != "slurm":
         return {}
     chosen = [text.partition("=")[2] for text in overrides if text.startswith("hydra.launcher.partition=")]
     gpu = "gpu" in check_partition(chosen[-1] if chosen else None)
     return {
-        "cpus_per_task": 2,
+        "cpus_per_task": _CORES,
         "mem_gb": _MEMORY,
         "timeout_min": 240,
         **({"gpus_per_node": 1} if gpu else {}),

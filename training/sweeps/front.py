@@ -15,10 +15,10 @@ from pathlib import Path
 from types import FrameType
 
 from common.errors import run_script
-from common.paths import PROJECT_ROOT
 from training.status import DONE, FAILED, RUNNING, read_status
 from training.sweeps.expand import Sweep, chosen_launcher, is_sweep
 from training.sweeps.job import STOP_FILE, jobs_here
+from training.sweeps.launchers import let_jobs_import
 from training.sweeps.plan import check_disk, make_plan, write_plan
 
 _INFORMS_ONLY = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--version", "--shell-completion", "-sc")
@@ -65,9 +65,7 @@ def prepare_sweep() -> Sweep:
         from training.sweeps.slurm import install
 
         install(plan.sweep)
-    # Jobs unpickle functions of ours, wherever they start.
-    paths = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    let_jobs_import()
     return plan.sweep
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from common.cores import count_cores, count_gpus
 from common.errors import ConfigError, DependencyError, nearest
+from common.paths import PROJECT_ROOT
 from training.memory import available_memory
 from training.sweeps.expand import Sweep
 from training.sweeps.needs import Needs, gibibytes, most
@@ -78,28 +79,52 @@ def derived_settings(sweep: Sweep, needs: Sequence[Needs], pack: int, given: Seq
             "timeout_min": _minutes(run.hours),
         }
     elif sweep.launcher == "ray":
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # no token of its own in the home directory
-        settings = {
-            "ray.remote.num_cpus": run.cpus,
-            "ray.remote.num_gpus": round(1 / pack, 3) if run.gpu and count_gpus() else None,
-        }
-    return not_given(settings, given, "+" if sweep.launcher == "ray" else "")
+        settings = ray_settings(run.cpus, run.gpu, pack, given)
+    return not_given(settings, given)
 
 
-def not_given(settings: Mapping[str, Any], given: Sequence[str], plus: str = "") -> list[str]:
+def ray_settings(cpus: int, gpu: bool, pack: int, given: Sequence[str]) -> dict[str, Any]:
+    """Return what Ray is to reserve for a job; more than its machines have, it would wait for without end.
+
+    Args:
+        cpus: cores of a job.
+        gpu: whether a job uses a GPU where there is one.
+        pack: jobs side by side on one GPU.
+        given: the command line's overrides.
+    """
+    if any(text.lstrip("+").startswith("hydra.launcher.ray.init.address=") for text in given):
+        return {"ray.remote.num_cpus": cpus, "ray.remote.num_gpus": _gpu_share(gpu, pack)}
+    # A Ray of our own, on this machine: no token of its own in the home directory.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    return {
+        "ray.remote.num_cpus": min(cpus, count_cores()),
+        "ray.remote.num_gpus": _gpu_share(gpu, pack),
+    }
+
+
+def _gpu_share(gpu: bool, pack: int) -> float | None:
+    return round(1 / pack, 3) if gpu and count_gpus() else None
+
+
+def not_given(settings: Mapping[str, Any], given: Sequence[str]) -> list[str]:
     """Return launcher settings as overrides, without those that the command line names itself.
 
     Args:
         settings: name -> value; None leaves the launcher's own.
         given: the command line's overrides.
-        plus: put before names that are not in the launcher's schema.
     """
     names = {text.split("=", 1)[0].lstrip("+") for text in given}
     return [
-        f"{plus}hydra.launcher.{key}={value}"
+        f"{'+' if key.startswith('ray.') else ''}hydra.launcher.{key}={value}"  # Ray's are in no schema
         for key, value in settings.items()
         if value is not None and f"hydra.launcher.{key}" not in names
     ]
+
+
+def let_jobs_import() -> None:
+    """Let processes that launchers start, wherever they do, import what jobs are made of: our functions."""
+    paths = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
 
 
 def _side_by_side(run: Needs, pack: int, runs: int) -> int:
