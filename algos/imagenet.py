@@ -22,6 +22,7 @@ from common.paths import existing_file
 IMAGENET, RANDOM = "imagenet", "random"
 LAST_LAYER = "layer2"
 _CURE = "Give torchvision's file as agent.encoder_weights=<file>, or draw them: agent.encoder_weights=random."
+_MISSING = "Name one that is there: agent.encoder_weights=<file>, or draw them: agent.encoder_weights=random."
 _TIMEOUT = 10.0  # seconds
 _WHAT = "ResNet-18 weights"
 _NO_NETWORK = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError)
@@ -39,7 +40,7 @@ def find_weights(name: str) -> Path | None:
     if name == RANDOM:
         return None
     if name != IMAGENET:
-        return existing_file(name, "The file of ResNet-18 weights", _CURE)
+        return existing_file(name, "The file of the encoder's weights", _MISSING)
     published = _published()
     # Where torchvision's loader puts it; the eight characters in the name begin its SHA-256.
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name

@@ -82,7 +82,7 @@ def _exact_cosine_maps(feature_map: Tensor, targets: Tensor) -> Tensor:
         return cosine_maps(feature_map.double(), targets)
     # Some cells at a time: a float64 copy of a whole map leaves every cache and is written and read in vain.
     cells = feature_map.flatten(2)
-    some = max(1, _NUMBERS_AT_ONCE // cells[..., 0].numel())
+    some = max(1, _NUMBERS_AT_ONCE // cells.shape[1])
     parts = [_cosines(part.double(), targets) for part in cells.split(some, dim=2)]
     return torch.cat(parts, dim=2).unflatten(-1, feature_map.shape[-2:])
 

@@ -303,8 +303,9 @@ def test_missing_files_are_found_before_anything_is_built(tmp_path: Path) -> Non
     for folder, words in ((tmp_path / "none", "does not exist"), (tmp_path, "holds no images")):
         with pytest.raises(InputError, match=words):
             validate(compose("svea", f"data.overlay_dir={folder}"))
-    with pytest.raises(InputError, match="encoder_weights=random"):
-        validate(compose("pieg", f"agent.encoder_weights={tmp_path / 'resnet.pth'}"))
+    for agent in ("pieg", "vrl3"):  # whose encoders are not the same network
+        with pytest.raises(InputError, match=r"file of the encoder's weights.*encoder_weights=random"):
+            validate(compose(agent, f"agent.encoder_weights={tmp_path / 'resnet.pth'}"))
 
 
 # A run and its agent ----------------------------------------------------------------------------------------
