@@ -6,10 +6,11 @@
 ``exact`` is float32, eager, three passes, every frame. Options that only change how masks are computed come
 first, then the approximations, which change the method. Rounds go through all rows in turn; a ratio is the
 median over rounds of the row's time by the exact one's in the same round (CPU time of the whole process, or
-wall time of the GPU). IoU compares the masks of consecutive frames of a real episode with the exact masker's;
-with drawn weights, which full-size networks have here, masks are senseless and near-ties likelier than with
-trained ones. The first call, which compiles or records, is timed apart. A row that this machine cannot run is
-left out with the reason.
+wall time of the GPU). A row that masks every k-th frame is given k batches of frames, of which it masks one.
+IoU compares the masks of consecutive frames of a real episode with the exact masker's; with drawn weights,
+which full-size networks have here, masks are senseless and near-ties likelier than with trained ones. The
+first call, which compiles or records, is timed apart. A row that this machine cannot run is left out with
+the reason.
 """
 
 from __future__ import annotations
@@ -78,29 +79,31 @@ class Row:
         self.label, self.device = label, device
         self.masker = fitted_masker(variant, task, device, ROWS[label])
         self.method = METHODS.get(label, {})
+        self.every = int(ROWS[label].get("every", 1))
         self.first_call: dict[int, float] = {}
         self.spent: dict[int, list[float]] = {}
         self.gflop: float | None = None
         self._ledger = Ledger(clock(device))
 
-    def warm_up(self, frames: torch.Tensor) -> None:
+    def warm_up(self, frames: torch.Tensor, batch: int) -> None:
         """Mask a batch three times; the first call, which may compile, is timed."""
-        self._ledger.measure("first", self._mask, frames)
-        self.first_call[len(frames)] = self._ledger.take()["first"]
-        self._mask(frames)
-        self._mask(frames)
+        self._ledger.measure("first", self._mask, frames, batch)
+        self.first_call[batch] = self._ledger.take()["first"]
+        self._mask(frames, batch)
+        self._mask(frames, batch)
 
-    def count(self, frame: torch.Tensor) -> None:
-        """Count the operations of one frame; not to be asked of compiled networks."""
-        self.gflop = sum(self._ledger.count_flops(self._mask, frame).values()) / 1e9
+    def count(self, frames: torch.Tensor) -> None:
+        """Count the operations per frame; not to be asked of compiled networks."""
+        self.gflop = sum(self._ledger.count_flops(self._mask, frames, 1).values()) / 1e9 / self.every
 
-    def time(self, frames: torch.Tensor) -> None:
-        """Book the seconds per frame of a batch of consecutive frames."""
-        self._ledger.measure("batch", self._mask, frames)
-        self.spent.setdefault(len(frames), []).append(self._ledger.take()["batch"] / len(frames))
+    def time(self, frames: torch.Tensor, batch: int) -> None:
+        """Book the seconds per frame where so many are masked at once."""
+        self._ledger.measure("batch", self._mask, frames, batch)
+        self.spent.setdefault(batch, []).append(self._ledger.take()["batch"] / (batch * self.every))
 
-    def _mask(self, frames: torch.Tensor) -> None:
-        episode_masks(self.masker, frames)
+    def _mask(self, frames: torch.Tensor, batch: int) -> None:
+        """Mask a batch of the first frames of an episode, and give the frames between them their masks."""
+        episode_masks(self.masker, frames[: batch * self.every])
 
 
 def episode(task: str, level: str, count: int) -> torch.Tensor:
@@ -135,19 +138,20 @@ def build_rows(variant: str, flags: argparse.Namespace, device: torch.device) ->
 
 def measure(variant: str, flags: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
     """Return what is measured of every row of a variant."""
-    frames = episode(flags.task, flags.level, max(*flags.batches, flags.frames)).to(device)
     rows = build_rows(variant, flags, device)
+    longest = max(flags.batches) * max(row.every for row in rows.values())
+    frames = episode(flags.task, flags.level, max(longest, flags.frames)).to(device)
     for row in rows.values():
         print(f"{variant}, {row.label}: first calls", flush=True)
         if not ROWS[row.label].get("compile") and not ROWS[row.label].get("cuda_graph"):
-            row.count(frames[:1])
+            row.count(frames)
         for batch in flags.batches:
-            row.warm_up(frames[:batch])
+            row.warm_up(frames, batch)
     for number in range(flags.rounds):
         print(f"{variant}: round {number + 1} of {flags.rounds}", flush=True)
         for row in rows.values():
             for batch in flags.batches:
-                row.time(frames[:batch])
+                row.time(frames, batch)
     return [summarise(row, rows[BASELINE], frames[: flags.frames], flags) for row in rows.values()]
 
 

@@ -85,6 +85,7 @@ def test_options_and_training_steps_are_really_measured(tmp_path, one_thread):
     found = {row["row"]: row for row in json.loads(out.read_text())["variants"]["tiny"]}
     assert set(found) == {"exact", "one pass", "every 2nd frame", "bfloat16"}
     assert found["exact"]["iou"]["mean"] == 1.0 and found["one pass"]["changes_method"]
+    assert found["every 2nd frame"]["gflop"] == pytest.approx(found["exact"]["gflop"] / 2)
     out = tmp_path / "steps.json"
     small = ["--task", "cartpole_balance", "--batch", "4", "--rounds", "1", "--decisions", "2"]
     training_step.main([*small, "--out", str(out)])
