@@ -208,12 +208,19 @@ class ProcessVectorEnv(AsyncVectorEnv):
             for process in self.processes:
                 process.join(timeout=1.0)
             codes = [process.exitcode for process in self.processes if process.exitcode]
-            code = codes[0] if codes else "unknown"
             self.close(terminate=True)
-            raise ResourceError(
-                f"The process of an environment ended unexpectedly (exit code {code}).",
-                "Most often memory ran out: use fewer environments (num_envs) or a smaller replay buffer.",
-            ) from error
+            raise _process_ended(codes[0] if codes else None) from error
+
+
+def _process_ended(code: int | None) -> ResourceError:
+    cure = "Most often memory ran out: use fewer environments (num_envs) or a smaller replay buffer."
+    if code is not None and code > 0:  # no signal: an error of its own, which it has printed
+        cure = (
+            "Its own error stands above. A script that makes environments needs `if __name__ == '__main__':` "
+            "around what it does: their processes import it."
+        )
+    known = "unknown" if code is None else code
+    return ResourceError(f"The process of an environment ended unexpectedly (exit code {known}).", cure)
 
 
 @contextlib.contextmanager

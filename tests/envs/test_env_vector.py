@@ -3,6 +3,8 @@
 import functools
 import os
 import signal
+import subprocess
+import sys
 
 import gymnasium
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 import envs
 from common.errors import ConfigError, InputError, ResourceError
+from common.paths import PROJECT_ROOT
 from envs.dmc import DMCEnv
 from envs.tasks import find_task
 from envs.vector import ProcessVectorEnv
@@ -155,6 +158,27 @@ def test_workers_outlive_signals_and_a_dead_one_is_a_resource_error():
     with pytest.raises(ResourceError, match="exit code 17"):
         venv.step(np.array([[0], [1]], np.float32))
     assert venv.closed and not any(process.is_alive() for process in venv.processes)
+
+
+def test_one_that_is_killed_and_one_that_fails_have_different_cures(tmp_path):
+    venv = ProcessVectorEnv([FailingEnv] * 2)
+    venv.reset(seed=[0, 1])
+    os.kill(venv.processes[1].pid, signal.SIGKILL)
+    with pytest.raises(ResourceError, match=r"exit code -9.*memory ran out"):
+        venv.step(np.zeros((2, 1), np.float32))
+    script = tmp_path / "unguarded.py"
+    lines = (
+        "from envs.vector import ProcessVectorEnv",
+        "from tests.envs.test_env_vector import FailingEnv",
+        "ProcessVectorEnv([FailingEnv] * 2).reset(seed=[0, 1])",
+    )
+    script.write_text("\n".join(lines))
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert done.returncode == 1
+    assert "exit code 1" in done.stderr and "if __name__ == '__main__':" in done.stderr.splitlines()[-1]
 
 
 # One environment at a time ---------------------------------------------------------------------------------
