@@ -14,6 +14,7 @@ from common.files import sha256_file
 from common.paths import PROJECT_ROOT
 
 SMALL = ("batch_size=8", "num_seed_frames=200", "agent.num_expl_steps=100", "agent.hidden_dim=64")
+REPEAT = 8  # four times walker's: an episode of 125 decisions
 
 
 def run(script: str, *arguments: str, timeout: float = 280) -> subprocess.CompletedProcess[str]:
@@ -38,8 +39,14 @@ def table(path: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> tuple[Path, list[str]]:
     folder = tmp_path_factory.mktemp("run") / "walker"
-    command = ["task=walker_walk", "masker=tiny", *SMALL, f"hydra.run.dir={folder}"]
-    done = run("train.py", *command, "num_train_frames=1060")
+    command = [
+        "task=walker_walk",
+        "masker=tiny",
+        f"action_repeat={REPEAT}",
+        *SMALL,
+        f"hydra.run.dir={folder}",
+    ]
+    done = run("train.py", *command, "num_train_frames=1240")
     assert done.returncode == 0, done.stderr
     assert "locoeval.py" in done.stdout  # says what to type next
     return folder, command
@@ -47,24 +54,24 @@ def trained(tmp_path_factory) -> tuple[Path, list[str]]:
 
 def test_training_gets_past_its_first_updates(trained):
     folder, _ = trained
-    manifest = json.loads((folder / "snapshots" / "step_0000000530" / "manifest.json").read_text())
-    assert manifest["agent_steps"] == 530
+    manifest = json.loads((folder / "snapshots" / "step_0000000155" / "manifest.json").read_text())
+    assert manifest["agent_steps"] == 155
     # One update every second decision, from the end of the first episode on.
     assert manifest["updates"] == 15
     assert (folder / "masker" / "masker.json").exists()
     (episode,) = table(folder / "train.csv")
-    assert int(episode["episode_length"]) == 500
+    assert int(episode["episode_length"]) == 1000 // REPEAT
     assert 0.01 < float(episode["mask_area"]) < 0.5
     assert float(episode["empty_masks"]) < 0.5
 
 
 def test_the_same_command_continues_the_run(trained):
     folder, command = trained
-    done = run("train.py", *command, "num_train_frames=1100")
+    done = run("train.py", *command, "num_train_frames=1400")
     assert done.returncode == 0, done.stderr
-    assert "Resumed" in done.stdout and "530 decisions" in done.stdout
-    manifest = json.loads((folder / "snapshots" / "step_0000000550" / "manifest.json").read_text())
-    assert manifest["agent_steps"] == 550
+    assert "Resumed" in done.stdout and "155 decisions" in done.stdout
+    manifest = json.loads((folder / "snapshots" / "step_0000000175" / "manifest.json").read_text())
+    assert manifest["agent_steps"] == 175
     assert manifest["updates"] == 25
     assert len(table(folder / "train.csv")) == 1
 
@@ -73,10 +80,10 @@ def test_the_same_command_continues_the_run(trained):
 def test_the_continued_run_equals_an_uninterrupted_one(trained, tmp_path):
     folder, command = trained
     whole = tmp_path / "whole"
-    done = run("train.py", *command[:-1], f"hydra.run.dir={whole}", "num_train_frames=1100")
+    done = run("train.py", *command[:-1], f"hydra.run.dir={whole}", "num_train_frames=1400")
     assert done.returncode == 0, done.stderr
     for name in ("agent.safetensors", "optimizers.safetensors"):
-        one, other = (root / "snapshots" / "step_0000000550" / name for root in (folder, whole))
+        one, other = (root / "snapshots" / "step_0000000175" / name for root in (folder, whole))
         assert sha256_file(one) == sha256_file(other), name
 
 
@@ -91,7 +98,7 @@ def test_any_run_directory_evaluates_on_a_level(trained):
     conditions = result["conditions"]
     assert conditions["source"] == "procedural" and conditions["protocol"] == "dmcgb"
     assert conditions["masker"]["fingerprint"] == conditions["training_masker"]["fingerprint"]
-    assert conditions["frames"] == 2 * conditions["agent_steps"]
+    assert conditions["frames"] == REPEAT * conditions["agent_steps"]
     assert result["mask_iou"] > 0.3
     pictures = list((folder / "eval").glob("*.png"))
     assert pictures and Image.open(pictures[0]).width > 300
@@ -100,7 +107,7 @@ def test_any_run_directory_evaluates_on_a_level(trained):
 def test_another_experiment_does_not_overwrite_a_run(trained):
     folder, command = trained
     before = sorted(path.name for path in (folder / "snapshots").iterdir())
-    done = run("train.py", *command, "num_train_frames=1200", "nstep=5")
+    done = run("train.py", *command, "num_train_frames=1600", "nstep=5")
     assert done.returncode == 2
     assert "nstep: 1 -> 5" in done.stderr and "hydra.run.dir" in done.stderr
     assert sorted(path.name for path in (folder / "snapshots").iterdir()) == before
