@@ -119,6 +119,11 @@ def bad_image(folder: Path) -> Path:
     return path
 
 
+def in_process_too(*case):
+    """A case that other tests put to the functions themselves: a start of the real command takes seconds."""
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
 @pytest.mark.reliability("24", "train.py answers bad input with two lines and the documented exit code")
 @pytest.mark.parametrize(
     ("overrides", "code", "words"),
@@ -126,13 +131,15 @@ def bad_image(folder: Path) -> Path:
         (["task=walker_wlak"], 2, ["walker_wlak", "walker_walk"]),
         (["batchsize=3"], 2, ["batchsize", "batch_size"]),
         (["batch_size=many"], 2, ["batch_size", "whole number"]),
-        (["use_SAM_g=false", "masker=tiny"], 2, ["contradicts"]),
-        (["device=cuda:7"], 5, ["cuda:7"]),
+        in_process_too(["use_SAM_g=false", "masker=tiny"], 2, ["contradicts"]),
+        in_process_too(["device=cuda:7"], 5, ["cuda:7"]),
         (["original_image=nowhere.png"], 3, ["nowhere.png", "does not exist"]),
         (["original_image={bad_image}"], 3, ["cut.png"]),
-        (["extra_points_list=[[84,10]]"], 3, ["84", "outside"]),
+        in_process_too(["extra_points_list=[[84,10]]"], 3, ["84", "outside"]),
         (["masker=paper"], 3, ["masker=tiny", "setup/download.py paper"]),
-        (["masker=paper", "masker.weights={empty}"], 3, ["holds none", "efficientvit_sam_l1.pt"]),
+        in_process_too(
+            ["masker=paper", "masker.weights={empty}"], 3, ["holds none", "efficientvit_sam_l1.pt"]
+        ),
         (["background.type=video", "background.data_dir={empty}"], 3, ["setup/download.py", "procedural"]),
     ],
 )
