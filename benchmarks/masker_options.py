@@ -138,9 +138,9 @@ def build_rows(variant: str, flags: argparse.Namespace, device: torch.device) ->
 
 def measure(variant: str, flags: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
     """Return what is measured of every row of a variant."""
-    rows = build_rows(variant, flags, device)
-    longest = max(flags.batches) * max(row.every for row in rows.values())
+    longest = max(flags.batches) * max(int(ROWS[label].get("every", 1)) for label in flags.rows)
     frames = episode(flags.task, flags.level, max(longest, flags.frames)).to(device)
+    rows = build_rows(variant, flags, device)
     for row in rows.values():
         print(f"{variant}, {row.label}: first calls", flush=True)
         if not ROWS[row.label].get("compile") and not ROWS[row.label].get("cuda_graph"):

@@ -28,6 +28,7 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 from omegaconf import OmegaConf
 
 from benchmarks.mask_frames import DOMAINS
+from benchmarks.maskers import parsed_options
 from benchmarks.study_masks import Plan, masks_report, measure_settings
 from common.errors import InputError, run_script, unknown_choice
 from common.files import write_bytes, write_json
@@ -104,7 +105,8 @@ def measure_masks(study: Study, chosen: argparse.Namespace, folder: Path) -> str
         cache=folder.parent / "frames",
         device=chosen.device,
     )
-    maskers = {setting: study.masker(setting, chosen.masker) for setting in study.settings}
+    further = parsed_options(chosen.masker_options)
+    maskers = {setting: study.masker(setting, chosen.masker) | further for setting in study.settings}
     facts = {"study": study.name, "question": study.question}
     record = {**facts, **measure_settings(maskers, plan, study.baseline)}
     text = masks_report(record)
@@ -168,6 +170,9 @@ def _parser() -> argparse.ArgumentParser:
     masks.add_argument("--frames", type=int, default=18, help="per domain and level")
     masks.add_argument("--seed", type=int, default=100)
     masks.add_argument("--source", default="dmcgb", help="dmcgb or procedural")
+    masks.add_argument(
+        "--masker_options", nargs="+", default=[], help="of all maskers, such as presence=null"
+    )
     masks.add_argument("--data-dir", default=None)
     masks.add_argument("--device", default="cpu")
     return parser

@@ -62,20 +62,6 @@ def _pillow_pass(image: Tensor, target: int, dim: int) -> Tensor:
     return total.bitwise_right_shift_(_PRECISION_BITS)
 
 
-def pillow_planes(images: Tensor, height: int, width: int) -> Tensor:
-    """Return what ``pillow_resize`` does as int32 planes in [0, 255], (N, C, height, width), of fresh memory.
-
-    Raises:
-        ValueError: images of another type or number of axes.
-    """
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        raise ValueError(
-            f"images: expected uint8 of shape (N, H, W, C), got {images.dtype} {tuple(images.shape)}"
-        )
-    planes = images.permute(0, 3, 1, 2).to(torch.int32, memory_format=torch.contiguous_format)
-    return _pillow_pass(_pillow_pass(planes, width, -1), height, -2)
-
-
 def pillow_resize(images: Tensor, height: int, width: int) -> Tensor:
     """Resize as ``PIL.Image.resize((width, height), BILINEAR)`` does, on the images' device.
 
@@ -88,9 +74,17 @@ def pillow_resize(images: Tensor, height: int, width: int) -> Tensor:
         width: columns of the result.
 
     Returns:
-        uint8 (N, height, width, C), equal to Pillow's in every pixel.
+        int32 (N, C, height, width) in [0, 255], fresh memory, equal to Pillow's in every pixel.
+
+    Raises:
+        ValueError: images of another type or number of axes.
     """
-    return pillow_planes(images, height, width).to(torch.uint8).permute(0, 2, 3, 1)
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise ValueError(
+            f"images: expected uint8 of shape (N, H, W, C), got {images.dtype} {tuple(images.shape)}"
+        )
+    planes = images.permute(0, 3, 1, 2).to(torch.int32, memory_format=torch.contiguous_format)
+    return _pillow_pass(_pillow_pass(planes, width, -1), height, -2)
 
 
 def bilinear_matrix(source: int, target: int) -> Tensor:

@@ -18,7 +18,7 @@ from efficientvit.output import SamOutput
 from efficientvit.resize import (
     composed_resize,
     longest_side_shape,
-    pillow_planes,
+    pillow_resize,
     prompt_frame_scale,
     resize_maps,
 )
@@ -89,7 +89,7 @@ class EfficientViTSam(nn.Module):
         """
         check_frames(frames)
         height, width = longest_side_shape(frames.shape[1], frames.shape[2], self.image_size)
-        planes = pillow_planes(frames, height, width).float()
+        planes = pillow_resize(frames, height, width).float()
         x = planes.div_(255).sub_(self.pixel_mean).div_(self.pixel_std)
         return F.pad(x, (0, self.image_size - width, 0, self.image_size - height))
 

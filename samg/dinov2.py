@@ -105,7 +105,7 @@ class DinoV2(nn.Module):
         tokens = self.model.forward_features(self.preprocess(frames))
         grid = self.size // PATCH
         # Tokens have a cell's channels side by side. Left so, and known to be so (dense, channels last), the
-        # map is resized in a sixth of the time on a CPU.
+        # map is resized in a fifth of the time on a CPU.
         patches = tokens[:, self.model.num_prefix_tokens :].float().contiguous()
         square = patches.unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
         return F.interpolate(square, size=(FEATURE_GRID, FEATURE_GRID), mode="bilinear", align_corners=False)

@@ -238,17 +238,18 @@ def choose_place(
         ResourceError: nowhere; bytes needed, bytes available and the keys to change.
     """
     automatic = [*(["gpu"] if device.type == "cuda" else []), "ram", "memmap"]
-    found = {}
+    found, others = {}, ""
     for place in automatic if cache == "auto" else [cache]:
         available = _available(place, device, directory)
         if available is None:
             return place
         if place == "ram" and beside is not None:
-            available -= beside(max(available - needed, 0))
+            taken = beside(max(available - needed, 0))
+            available, others = available - taken, " beside the updates" if taken else ""
         if needed <= available:
             return place
         found[place] = max(available, 0)
-    raise _too_little(needed, capacity, found, directory, " beside the updates" if beside else "")
+    raise _too_little(needed, capacity, found, directory, others)
 
 
 def _available(place: str, device: torch.device, directory: Path) -> int | None:

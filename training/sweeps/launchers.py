@@ -92,18 +92,12 @@ def ray_settings(cpus: int, gpu: bool, pack: int, given: Sequence[str]) -> dict[
         pack: jobs side by side on one GPU.
         given: the command line's overrides.
     """
-    if any(text.lstrip("+").startswith("hydra.launcher.ray.init.address=") for text in given):
-        return {"ray.remote.num_cpus": cpus, "ray.remote.num_gpus": _gpu_share(gpu, pack)}
-    # A Ray of our own, on this machine: no token of its own in the home directory.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    return {
-        "ray.remote.num_cpus": min(cpus, count_cores()),
-        "ray.remote.num_gpus": _gpu_share(gpu, pack),
-    }
-
-
-def _gpu_share(gpu: bool, pack: int) -> float | None:
-    return round(1 / pack, 3) if gpu and count_gpus() else None
+    address = any(text.lstrip("+").startswith("hydra.launcher.ray.init.address=") for text in given)
+    if not (address or "RAY_ADDRESS" in os.environ):  # a Ray of our own, on this machine
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # no token of its own in the home directory
+        cpus = min(cpus, count_cores())
+    share = round(1 / pack, 3) if gpu and count_gpus() else None
+    return {"ray.remote.num_cpus": cpus, "ray.remote.num_gpus": share}
 
 
 def not_given(settings: Mapping[str, Any], given: Sequence[str]) -> list[str]:
