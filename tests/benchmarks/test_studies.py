@@ -154,11 +154,13 @@ def test_masks_are_measured_per_level():
 
 def test_the_command_measures_and_reports(tmp_path, capsys):
     flags = ["--domains", "cartpole", "--levels", "objects_color_hard", "--frames", "3"]
+    flags += ["--masker_options", "presence=null"]
     code = command.main(["passes", "masks", *flags, "--source", "procedural", "--runs", str(tmp_path / "s")])
     assert code == 0
     record = read_json(tmp_path / "s" / "masks.json")
     assert list(record["settings"]) == ["one", "two", "three"] and record["baseline"] == "three"
     prints = {setting["fingerprints"]["cartpole"] for setting in record["settings"].values()}
+    assert {setting["masker"]["presence"] for setting in record["settings"].values()} == {None}
     assert len(prints) == 3 and record["settings"]["three"]["difference"] == [0, 0, 0]
     assert record["settings"]["three"]["cells"]["cartpole"]["objects_color_hard"]["iou"] > 0.6
     text = (tmp_path / "s" / "masks.md").read_text()

@@ -149,10 +149,14 @@ def test_ray_is_asked_for_what_its_machines_have(two_by_two, tmp_path, monkeypat
     ray = type(two_by_two)(tmp_path, "ray", {}, two_by_two.runs)
     monkeypatch.setattr(launchers, "count_cores", lambda: 4)
     monkeypatch.setattr(launchers, "count_gpus", lambda: 2)
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    for name in ("RAY_AUTH_MODE", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
     cluster = "hydra.launcher.ray.init.address=auto"
     cores, share = "+hydra.launcher.ray.remote.num_cpus=9", "+hydra.launcher.ray.remote.num_gpus=0.25"
     assert derived_settings(ray, many, 4, [cluster]) == [cores, share]
+    with monkeypatch.context() as told:
+        told.setenv("RAY_ADDRESS", "auto")
+        assert derived_settings(ray, many, 4, []) == [cores, share]
     assert "RAY_AUTH_MODE" not in os.environ, "a cluster has its own ways"
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     assert derived_settings(ray, many, 4, []) == [cores.replace("9", "4"), share]
