@@ -18,9 +18,10 @@ from samg.pretraining.arguments import parse
 from samg.pretraining.banks import Amounts, prepare_banks
 from samg.pretraining.composites import Banks
 from samg.pretraining.export import export_weights
-from samg.pretraining.loop import Schedule, Trainer, load_checkpoint
+from samg.pretraining.loop import CHECKPOINT, Schedule, Trainer, load_checkpoint
 from samg.pretraining.presence import calibrate_presence
-from samg.tiny import TinyNetworks, read_tiny_record, read_tiny_state
+from samg.pretraining.thinning import read_start, thin_start
+from samg.tiny import read_tiny_record
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,9 +41,9 @@ def pretrain(chosen: Namespace, given: list[str], display: Display, stop: StopSi
     device = resolve_device(chosen.device, chosen.threads)
     domains = find_domains(chosen.domains)
     amounts = Amounts(chosen.frames, chosen.backgrounds, chosen.objects)
-    weights, record = None, {}
+    weights, wide, record = None, False, {}
     if chosen.start:
-        weights, record = read_tiny_state(chosen.start, TinyNetworks())[0], read_tiny_record(chosen.start)
+        (weights, wide), record = read_start(chosen.start), read_tiny_record(chosen.start)
     schedule = Schedule(
         steps=chosen.steps,
         minutes=chosen.minutes,
@@ -55,6 +56,9 @@ def pretrain(chosen: Namespace, given: list[str], display: Display, stop: StopSi
     load_checkpoint(chosen.out, schedule, amounts.describe(domains), device)
     banks = prepare_banks(domains, chosen.out / "data", amounts, chosen.seed, display)
     banks = Banks(banks.frames.to(device), banks.backgrounds.to(device), banks.objects.to(device))
+    if weights is not None and wide:
+        begun = (chosen.out / CHECKPOINT).exists()  # a run that goes on has weights of its own
+        weights = None if begun else thin_start(weights, banks, chosen.seed, display)
     trainer = Trainer(banks, schedule, chosen.out, weights)
     if trainer.step:
         display.say(f"Continuing at step {trainer.step}.")

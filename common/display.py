@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 Update = Callable[[float, str], None]
+Item = TypeVar("Item")
 
 
 class Display:
@@ -29,7 +31,7 @@ class Display:
         """Show a line, at once and as it is."""
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def track(self, items: Sequence[int], what: str) -> Iterator[int]:
+    def track(self, items: Sequence[Item], what: str) -> Iterator[Item]:
         """Yield ``items`` and show how many of them are done."""
         with self.progress(what) as update:
             for number, item in enumerate(items):

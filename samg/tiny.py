@@ -2,7 +2,7 @@
 
 The layout follows the full-size pipeline: a dense *correspondence* map stands in for DINOv2 (``dino``), a
 coarser map for SAM's image embedding (``sam``), and a two-way transformer decodes points, boxes and masks.
-Two departures from SAM keep 1.7 M weights obedient: a point's token carries the correspondence feature under
+Two departures from SAM keep few weights obedient: a point's token carries the correspondence feature under
 the point, and the decoder's last layer sees those features at every pixel. Ignored points are masked out of
 every attention instead of being replaced by a padding token. Everything runs on an 84x84 grid; frames of
 another size are resized on the way in and logits on the way out.
@@ -40,7 +40,7 @@ from samg.tiny_modules import (
     upsample,
 )
 
-ARCHITECTURE = "samg-tiny-1"
+ARCHITECTURE = "samg-tiny-2"
 WEIGHTS = PROJECT_ROOT / "samg" / "weights" / "tiny.safetensors"
 _CURE = "Use the shipped file (weights=null), or make one with pretrain.py."
 
@@ -65,13 +65,16 @@ class TinyNetworks(TunableNetworks):
 
     def encode(self, frames: Tensor) -> Encoded:
         """Encode uint8 (N, H, W, 3) RGB frames; the embedding is one flat float row per frame."""
-        pixels = frames.permute(0, 3, 1, 2).to(self.map_scale.dtype)
-        if tuple(pixels.shape[2:]) != (SIZE, SIZE):
-            pixels = F.interpolate(pixels, size=(SIZE, SIZE), mode="bilinear", antialias=True)
+        maps, parts = self.encode_parts(frames)
+        return Encoded(maps, self._exact(torch.cat([part.flatten(1) for part in parts], 1)))
+
+    def encode_parts(self, frames: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Do what ``encode`` does, and leave the embedding in the parts that ``decode_parts`` takes."""
         layout = torch.channels_last if self.numerics.channels_last else torch.contiguous_format
+        pixels = to_pixels(frames, self.map_scale.dtype).contiguous(memory_format=layout)
         with self.numerics.autocast(frames.device):
-            maps, parts = self.encoder((pixels / 127.5 - 1).contiguous(memory_format=layout))
-        return Encoded(maps, self._exact(torch.cat(parts, 1)))
+            maps, parts = self.encoder(pixels)
+        return maps, parts
 
     def similarity_operator(self, encoder: str, size: int) -> Tensor:
         """Return the bilinear resize matrix, float (size, G) for the encoder's grid G."""
@@ -104,11 +107,22 @@ class TinyNetworks(TunableNetworks):
             boxes = None if boxes is None else _to_native(boxes.view(n, 2, 2), image_size)
         if mask_inputs is not None and mask_inputs.shape[-1] != SIZE:
             mask_inputs = upsample(mask_inputs, SIZE)
-        with self.numerics.autocast(embedding.device):
-            found = self.decoder(parts, points, labels, boxes, mask_inputs)
-        logits, iou = map(self._exact, found)
+        logits, iou = self.decode_parts(parts, points, labels, boxes, mask_inputs)
         full = logits if native else F.interpolate(logits, size=image_size, mode="bilinear")
         return SamOutput(full, iou, logits)
+
+    def decode_parts(
+        self,
+        parts: list[Tensor],
+        points: Tensor,
+        labels: Tensor,
+        boxes: Tensor | None = None,
+        mask_inputs: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Decode in native pixels; see ``samg.tiny_modules.TinyDecoder``."""
+        with self.numerics.autocast(parts[0].device):
+            logits, iou = self.decoder(parts, points, labels, boxes, mask_inputs)
+        return self._exact(logits), self._exact(iou)
 
     def hot_methods(self) -> list[tuple[nn.Module, str]]:
         """Return encoder and decoder."""
@@ -129,6 +143,14 @@ class TinyNetworks(TunableNetworks):
         return self.to(memory_format=torch.channels_last)
 
 
+def to_pixels(frames: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return uint8 (N, H, W, 3) frames as the encoder wants them: (N, 3, 84, 84) in [-1, 1]."""
+    pixels = frames.permute(0, 3, 1, 2).to(dtype)
+    if tuple(pixels.shape[2:]) != (SIZE, SIZE):
+        pixels = F.interpolate(pixels, size=(SIZE, SIZE), mode="bilinear", antialias=True)
+    return pixels / 127.5 - 1
+
+
 def _to_native(where: Tensor, image_size: tuple[int, int]) -> Tensor:
     """Convert pixel centres (..., 2), (x, y), of an image of ``image_size`` (H, W) to the native grid."""
     x = (where[..., 0] + 0.5) * (SIZE / image_size[1]) - 0.5
@@ -136,21 +158,22 @@ def _to_native(where: Tensor, image_size: tuple[int, int]) -> Tensor:
     return torch.stack([x, y], -1)
 
 
-def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a weights file of any architecture: float32 tensors by name, and the file's metadata.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
     if not path.is_file():
         raise InputError(f"The tiny weights {path} do not exist.", _CURE)
     try:
         with safe_open(path, framework="pt") as handle:
             metadata = handle.metadata() or {}
-            tensors = {key: handle.get_tensor(key).float() for key in handle.keys()}
+            return {key: handle.get_tensor(key).float() for key in handle.keys()}, metadata
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"The tiny weights {path} are not a whole safetensors file ({error}).", _CURE
         ) from error
-    found = metadata.get("architecture", "unnamed")
-    if found != ARCHITECTURE:
-        raise InputError(f"{path} holds weights of architecture {found!r}, expected {ARCHITECTURE!r}.", _CURE)
-    return tensors, metadata
 
 
 def _read_record(sidecar: Path, weights: Path) -> dict[str, Any]:
@@ -177,7 +200,10 @@ def read_tiny_state(path: Path, networks: TinyNetworks) -> tuple[dict[str, Tenso
     Raises:
         InputError: the file is missing, damaged, or of another architecture.
     """
-    tensors, metadata = _read_weights(path)
+    tensors, metadata = read_weights(path)
+    found = metadata.get("architecture", "unnamed")
+    if found != ARCHITECTURE:
+        raise InputError(f"{path} holds weights of architecture {found!r}, expected {ARCHITECTURE!r}.", _CURE)
     expected = networks.state_dict()
     wrong = sorted(set(expected) ^ set(tensors)) or [
         key for key, value in expected.items() if value.shape != tensors[key].shape

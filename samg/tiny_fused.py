@@ -7,7 +7,7 @@ Everything here is equal to ``samg.tiny_modules.TinyDecoder`` but for rounding, 
   token becomes a row of its own, so heads need no axis.
 - A softmax ignores what is added to all its scores, so keys need no bias; its weights sum to one, so the
   values' bias is part of the output's.
-- Sums of constants, of linear maps and of a convolution and its input are linear maps or convolutions.
+- Sums of constants and of linear maps are linear maps.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from samg.tiny_modules import (
     CORRESPONDENCE,
     DIM,
     SIZE,
+    SKIP_42,
     SKIP_84,
     TOKEN_GRID,
     Attention,
+    Cells,
     TinyDecoder,
     TwoWayBlock,
 )
-
-_PATCH = SIZE // TOKEN_GRID
 
 
 def _linear(weight: Tensor, bias: Tensor | None, like: Tensor) -> nn.Linear:
@@ -133,6 +133,7 @@ class FusedDecoder(nn.Module):
     up42: nn.Linear
     last_norm: nn.LayerNorm
     iou_head: nn.Sequential
+    cells: Cells
     image_code: Tensor
     no_mask: Tensor
     output_tokens: Tensor
@@ -140,12 +141,12 @@ class FusedDecoder(nn.Module):
     code_x: Tensor
     code_y: Tensor
     code_offset: Tensor
-    detail: Tensor
+    ones: Tensor
 
     @torch.no_grad()
     def __init__(self, decoder: TinyDecoder) -> None:
         super().__init__()
-        for name in ("mask_prompt", "last_norm", "up42", "iou_head"):
+        for name in ("mask_prompt", "last_norm", "up42", "iou_head", "cells"):
             setattr(self, name, copy.deepcopy(getattr(decoder, name)))
         for name in ("image_code", "no_mask", "output_tokens"):
             self.register_buffer(name, getattr(decoder, name).detach().clone())
@@ -170,13 +171,16 @@ class FusedDecoder(nn.Module):
         self.point_feature = _linear(torch.cat((under_positive, under_negative)), biases.flatten(), like)
 
     def _fuse_upsampling(self, decoder: TinyDecoder) -> None:
-        """What the mask's details add to every pixel joins a bias; so does the input of ``refine``."""
-        weight, bias = decoder.up84.weight, decoder.up84.bias
-        self.up84 = _linear(weight, bias, weight)
-        self.up84_masked = _linear(weight, bias + decoder.mask_detail.bias.repeat(4), weight)
-        self.register_buffer("detail", decoder.mask_detail.weight[:, 0].detach().clone())
-        self.refine = copy.deepcopy(decoder.refine)
-        self.refine.weight[:, :, 1, 1] += torch.eye(SKIP_84).to(weight)
+        """A cell's bias, and what its 2x2 pixels of the mask add, are five more inputs of the cell.
+
+        A bias of its own would first be written to all cells, which took longer than the product.
+        """
+        weight, bias = decoder.up84.weight, decoder.up84.bias[:, None]
+        detail = torch.block_diag(*[decoder.mask_detail.weight] * 4)
+        offset = bias + decoder.mask_detail.bias.repeat(4)[:, None]
+        self.up84 = _linear(torch.cat((weight, bias), 1), None, weight)
+        self.up84_masked = _linear(torch.cat((weight, offset, detail), 1), None, weight)
+        self.register_buffer("ones", torch.ones(1, (SIZE // 2) ** 2, 1).to(weight))
 
     def _fuse_weights(self, decoder: TinyDecoder) -> None:
         self.mask_weights = copy.deepcopy(decoder.mask_weights)
@@ -189,7 +193,7 @@ class FusedDecoder(nn.Module):
         """See ``TinyDecoder.prompt_tokens``."""
         n, count = labels.shape
         cell = points.round().clamp(0, SIZE - 1).long()
-        index = torch.add(cell[..., :1], cell[..., 1:], alpha=SIZE)
+        index = self.cells.rank[torch.add(cell[..., :1], cell[..., 1:], alpha=SIZE)]
         under = unit.gather(1, index.expand(-1, -1, CORRESPONDENCE))
         positive, negative = self.point_feature(under).split(DIM, -1)
         meaning = torch.where((labels == 1).unsqueeze(-1), positive, negative)
@@ -209,30 +213,24 @@ class FusedDecoder(nn.Module):
         image, skip42, skip84, unit = parts
         n = image.shape[0]
         tokens, bias = self.prompt_tokens(unit, points, labels, boxes)
-        if masks is None:
-            image, up84 = image + self.no_mask, self.up84
+        squashed = None if masks is None else self.cells.rows(torch.tanh(0.25 * masks))
+        if squashed is None:
+            image = image + self.no_mask
         else:
-            squashed = torch.tanh(0.25 * masks)
-            patches = squashed.view(n, TOKEN_GRID, _PATCH, TOKEN_GRID, _PATCH).transpose(2, 3)
-            image = image + self.mask_prompt(patches.reshape(n, -1, _PATCH**2))
-            skip84, up84 = torch.addcmul(skip84, squashed.view(n, -1, 1), self.detail), self.up84_masked
+            image = image + self.mask_prompt(squashed.view(n, TOKEN_GRID**2, -1))
         code = tokens
         for block in self.blocks:
             tokens, image = block(tokens, image, code, self.image_code, bias)
         attended = self.last_attention(tokens + code, image + self.image_code, image)
         tokens = self.last_norm(tokens + attended)
-        fine = _unfolded(self.up42(image), skip42)
-        grid = _unfolded(up84(fine), skip84).view(n, SIZE, SIZE, SKIP_84).permute(0, 3, 1, 2)
-        grid = self.refine(grid).relu_().permute(0, 2, 3, 1).reshape(n, -1, SKIP_84)
+        fine = self.up42(image).view(n, -1, SKIP_42).add_(skip42).relu_()
+        ones = self.ones.expand(n, -1, -1)
+        if squashed is None:
+            pixels = self.up84(torch.cat((fine, ones), 2))
+        else:
+            pixels = self.up84_masked(torch.cat((fine, ones, squashed.view(n, -1, 4)), 2))
+        pixels = pixels.view(n, -1, SKIP_84).add_(skip84).relu_()
         weights = self.mask_weights(tokens[:, 1:4])
         logits = torch.baddbmm(weights[..., -1:], weights[..., SKIP_84:-1], unit.transpose(1, 2))
-        logits = logits.add_(torch.bmm(weights[..., :SKIP_84], grid.transpose(1, 2)))
-        return logits.view(n, 3, SIZE, SIZE), self.iou_head(tokens[:, 0])
-
-
-def _unfolded(cells: Tensor, skip: Tensor) -> Tensor:
-    """Make 2x2 pixels of every cell, (N, G*G, 4*C) -> (N, (2*G)**2, C), add ``skip`` and cut off below 0."""
-    n, count, width = cells.shape
-    grid = math.isqrt(count)
-    pixels = cells.view(n, grid, grid, 2, 2, width // 4).transpose(2, 3)
-    return torch.add(skip.view(pixels.shape), pixels).relu_().view(n, -1, width // 4)
+        logits = logits.add_(torch.bmm(weights[..., :SKIP_84], pixels.transpose(1, 2)))
+        return self.cells.pictures(logits), self.iou_head(tokens[:, 0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,17 @@ CORRESPONDENCE = 32  # channels of the `dino` map
 DIM = 64  # width of the decoder
 TOKEN_GRID = 21  # the decoder's image tokens
 SKIP_42, SKIP_84 = 32, 16
+
+
+class Widths(NamedTuple):
+    """Channels of the pyramid at 84, 42, 21 and 11 cells, of the way back up, and of the ``sam`` map."""
+
+    down: tuple[int, int, int, int] = (16, 32, 64, 96)
+    up: tuple[int, int, int] = (24, 32, 64)
+    sam: int = 32
+
+
+WIDTHS = Widths()
 
 
 class ConvNorm(nn.Module):
@@ -81,34 +92,83 @@ def upsample(x: Tensor, size: int) -> Tensor:
     return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
 
 
-def _flat(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, H*W*C); free for channels-last memory."""
-    return x.permute(0, 2, 3, 1).flatten(1)
+def pixel_order(grid: int) -> Tensor:
+    """Return the flat pixels of a square grid of 21, 42 or 84 token by token, int64 (grid*grid,).
+
+    The pixels of a token follow each other, and among them those of each of its 2x2 cells, so that the
+    decoder refines tokens to cells to pixels without moving memory.
+    """
+    halvings = (grid // TOKEN_GRID).bit_length() - 1
+    sides = (TOKEN_GRID, *(2,) * halvings)
+    rows_columns = torch.arange(grid * grid).view(*sides, *sides)  # both from coarse to fine
+    return rows_columns.permute(
+        [axis + side for axis in range(len(sides)) for side in (0, len(sides))]
+    ).flatten()
+
+
+class _Permuted(torch.autograd.Function):
+    """``x.index_select(1, order)`` for a permutation: its gradient is one, too, and no sum."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor, rank: Tensor) -> Tensor:
+        ctx.save_for_backward(rank)
+        return x.index_select(1, order)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (rank,) = ctx.saved_tensors
+        return gradient.index_select(1, rank), None, None
+
+
+class Cells(nn.Module):
+    """Brings a square grid of pixels into ``pixel_order`` and back."""
+
+    order: Tensor
+    rank: Tensor
+
+    def __init__(self, grid: int) -> None:
+        super().__init__()
+        self.grid = grid
+        order = pixel_order(grid)
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("rank", order.argsort(), persistent=False)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Return the pixels of (N, C, G, G) as rows, (N, G*G, C); fast for channels-last memory."""
+        rows: Tensor = _Permuted.apply(x.permute(0, 2, 3, 1).flatten(1, 2), self.order, self.rank)
+        return rows
+
+    def pictures(self, x: Tensor) -> Tensor:
+        """Return (N, C, G*G), pixels in ``pixel_order``, as pictures (N, C, G, G)."""
+        # Not `index_select`, which is slow along the last axis.
+        return x.gather(2, self.rank.expand_as(x)).unflatten(2, (self.grid, self.grid))
 
 
 class TinyEncoder(nn.Module):
     """Convolutional pyramid 84-42-21-11 with a top-down path back to 84."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Widths = WIDTHS) -> None:
         super().__init__()
-        self.stem = nn.Sequential(ConvNorm(3, 16), ConvNorm(16, 24))
-        self.stage42 = nn.Sequential(ConvNorm(24, 48, stride=2), Residual(48))
-        self.stage21 = nn.Sequential(ConvNorm(48, 96, stride=2), Residual(96), Residual(96))
-        self.stage11 = nn.Sequential(ConvNorm(96, 160, stride=2), Residual(160), Residual(160))
-        self.lateral11 = ConvNorm(160, 64, 1, relu=False)
-        self.lateral21 = ConvNorm(96, 64, 1, relu=False)
-        self.smooth21 = ConvNorm(64, 64)
-        self.down42 = ConvNorm(64, 48, 1, relu=False)
-        self.lateral42 = ConvNorm(48, 48, 1, relu=False)
-        self.smooth42 = ConvNorm(48, 48)
-        self.down84 = ConvNorm(48, 32, 1, relu=False)
-        self.lateral84 = ConvNorm(24, 32, 1, relu=False)
-        self.smooth84 = ConvNorm(32, 32)
-        self.dino_head = nn.Conv2d(32, CORRESPONDENCE, 1)
-        self.sam_head = nn.Conv2d(48, 48, 1)
-        self.token_head = nn.Conv2d(64, DIM, 1)
-        self.skip42 = nn.Conv2d(48, SKIP_42, 1)
-        self.skip84 = nn.Conv2d(32, SKIP_84, 1)
+        (down84, down42, down21, down11), (up84, up42, up21), sam = widths
+        self.stem = nn.Sequential(ConvNorm(3, 16), ConvNorm(16, down84))
+        self.stage42 = nn.Sequential(ConvNorm(down84, down42, stride=2), Residual(down42))
+        self.stage21 = nn.Sequential(ConvNorm(down42, down21, stride=2), Residual(down21), Residual(down21))
+        self.stage11 = nn.Sequential(ConvNorm(down21, down11, stride=2), Residual(down11), Residual(down11))
+        self.lateral11 = ConvNorm(down11, up21, 1, relu=False)
+        self.lateral21 = ConvNorm(down21, up21, 1, relu=False)
+        self.smooth21 = ConvNorm(up21, up21)
+        self.down42 = ConvNorm(up21, up42, 1, relu=False)
+        self.lateral42 = ConvNorm(down42, up42, 1, relu=False)
+        self.smooth42 = ConvNorm(up42, up42)
+        self.down84 = ConvNorm(up42, up84, 1, relu=False)
+        self.lateral84 = ConvNorm(down84, up84, 1, relu=False)
+        self.smooth84 = ConvNorm(up84, up84)
+        self.dino_head = nn.Conv2d(up84, CORRESPONDENCE, 1)
+        self.sam_head = nn.Conv2d(up42, sam, 1)
+        self.token_head = nn.Conv2d(up21, DIM, 1)
+        self.skip42 = nn.Conv2d(up42, SKIP_42, 1)
+        self.skip84 = nn.Conv2d(up84, SKIP_84, 1)
+        self.cells21, self.cells42, self.cells84 = Cells(TOKEN_GRID), Cells(2 * TOKEN_GRID), Cells(SIZE)
 
     def forward(self, pixels: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Encode normalised pixels.
@@ -117,7 +177,8 @@ class TinyEncoder(nn.Module):
             pixels: float (N, 3, 84, 84).
 
         Returns:
-            The two feature maps, and the four flat parts of the embedding (tokens, skips, correspondence).
+            The two feature maps, and the four parts of the embedding (tokens, skips, correspondence) as rows
+            (N, pixels, .) in ``pixel_order``.
         """
         x84 = self.stem(pixels)
         x42 = self.stage42(x84)
@@ -127,8 +188,8 @@ class TinyEncoder(nn.Module):
         p42 = self.smooth42(self.lateral42(x42).add_(upsample(self.down42(p21), 42)).relu_())
         p84 = self.smooth84(self.lateral84(x84).add_(upsample(self.down84(p42), 84)).relu_())
         dino = self.dino_head(p84)
-        unit = unit_vectors(dino).to(dino.dtype)
-        parts = [_flat(self.token_head(p21)), _flat(self.skip42(p42)), _flat(self.skip84(p84)), _flat(unit)]
+        parts = [self.cells21.rows(self.token_head(p21)), self.cells42.rows(self.skip42(p42))]
+        parts += [self.cells84.rows(x) for x in (self.skip84(p84), unit_vectors(dino).to(dino.dtype))]
         return {"dino": dino, "sam": self.sam_head(p42)}, parts
 
 
@@ -189,6 +250,7 @@ class TinyDecoder(nn.Module):
         axis = (torch.arange(TOKEN_GRID) + 0.5) / TOKEN_GRID
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).reshape(1, -1, 2)
         self.register_buffer("image_code", self.position_code(grid), persistent=False)
+        self.cells = Cells(SIZE)
         self.label_embedding = nn.Parameter(0.02 * torch.randn(4, DIM))  # negative, positive, box corners
         self.output_tokens = nn.Parameter(0.5 * torch.randn(4, DIM))  # IoU, three masks
         self.point_feature = nn.Linear(2 * CORRESPONDENCE, DIM)
@@ -200,7 +262,6 @@ class TinyDecoder(nn.Module):
         self.last_norm = nn.LayerNorm(DIM)
         self.up42 = nn.Linear(DIM, 4 * SKIP_42)
         self.up84 = nn.Linear(SKIP_42, 4 * SKIP_84)
-        self.refine = nn.Conv2d(SKIP_84, SKIP_84, 3, padding=1)
         self.mask_weights = nn.Sequential(
             nn.Linear(DIM, DIM), nn.ReLU(), nn.Linear(DIM, SKIP_84 + CORRESPONDENCE + 1)
         )
@@ -217,15 +278,15 @@ class TinyDecoder(nn.Module):
         """Return tokens (N, T, C) and the attention bias (N, 1, 1, T) that hides ignored points.
 
         Args:
-            unit: (N, 84*84, C_dino) unit correspondence features.
+            unit: (N, 84*84, C_dino) unit correspondence features, in ``pixel_order``.
             points: float (N, P, 2), (x, y) in native 84-grid pixels.
             labels: (N, P).
             boxes: float (N, 4) in native pixels, or None.
         """
         n = points.shape[0]
         cell = points.round().clamp(0, SIZE - 1).long()
-        index = (cell[..., 1] * SIZE + cell[..., 0]).unsqueeze(-1).expand(-1, -1, CORRESPONDENCE)
-        under = unit.gather(1, index)
+        index = self.cells.rank[cell[..., 1] * SIZE + cell[..., 0]]
+        under = unit.gather(1, index.unsqueeze(-1).expand(-1, -1, CORRESPONDENCE))
         positive = (labels == 1).unsqueeze(-1)
         signed = torch.cat([under * positive, under * ~positive], -1)
         embedding = torch.where(positive, self.label_embedding[1], self.label_embedding[0])
@@ -246,7 +307,8 @@ class TinyDecoder(nn.Module):
         """Decode prompts in native pixels to logits (N, 3, 84, 84) and IoUs (N, 3).
 
         Args:
-            parts: image tokens (N, 441, C), skips (N, 42*42, .) and (N, 84*84, .), unit features.
+            parts: image tokens (N, 441, C), skips (N, 42*42, .) and (N, 84*84, .), unit features; rows in
+                ``pixel_order``.
             points: see ``prompt_tokens``.
             labels: see ``prompt_tokens``.
             boxes: see ``prompt_tokens``.
@@ -258,29 +320,19 @@ class TinyDecoder(nn.Module):
         if masks is None:
             image = image + self.no_mask
         else:
-            squashed = torch.tanh(0.25 * masks)
-            blocks = F.pixel_unshuffle(squashed, SIZE // TOKEN_GRID).flatten(2).transpose(1, 2)
-            image = image + self.mask_prompt(blocks)
-            skip84 = skip84 + self.mask_detail(squashed.view(n, -1, 1))
+            squashed = self.cells.rows(torch.tanh(0.25 * masks))
+            image = image + self.mask_prompt(squashed.view(n, TOKEN_GRID**2, -1))
+            skip84 = skip84 + self.mask_detail(squashed)
         code = tokens
         for block in self.blocks:
             tokens, image = block(tokens, image, code, self.image_code, bias)
         attended = self.last_attention(tokens + code, image + self.image_code, image)
         tokens = self.last_norm(tokens + attended)
         # Added and cut off in place: on a CPU fresh arrays of this size cost more than the arithmetic.
-        fine = _unfold(self.up42(image), TOKEN_GRID).add_(skip42).relu_()
-        fine = _unfold(self.up84(fine), 42).add_(skip84).relu_()
-        grid = fine.view(n, SIZE, SIZE, SKIP_84).permute(0, 3, 1, 2)
-        grid = self.refine(grid).add_(grid).relu_().permute(0, 2, 3, 1).reshape(n, -1, SKIP_84)
+        fine = self.up42(image).view(n, -1, SKIP_42).add_(skip42).relu_()
+        fine = self.up84(fine).view(n, -1, SKIP_84).add_(skip84).relu_()
         weights = self.mask_weights(tokens[:, 1:4])
-        logits = weights[..., :SKIP_84] @ grid.transpose(1, 2)
+        logits = weights[..., :SKIP_84] @ fine.transpose(1, 2)
         matched = 4 * weights[..., SKIP_84:-1] @ unit.transpose(1, 2)
         logits = logits.add_(matched).add_(weights[..., -1:])
-        return logits.view(n, 3, SIZE, SIZE), self.iou_head(tokens[:, 0])
-
-
-def _unfold(x: Tensor, grid: int) -> Tensor:
-    """Turn (N, grid*grid, 4*C) into (N, (2*grid)**2, C): every cell becomes 2x2 pixels."""
-    n, _, width = x.shape
-    x = x.view(n, grid, grid, 2, 2, width // 4).permute(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, 4 * grid * grid, width // 4)
+        return self.cells.pictures(logits), self.iou_head(tokens[:, 0])

@@ -17,18 +17,22 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import save_file
 
 import pretrain
 from common.display import Display
 from common.errors import ConfigError, InputError, SamgError
+from common.files import sha256_file
 from common.paths import PROJECT_ROOT
 from envs.pretraining_domains import find_domains
 from envs.pretraining_frames import POSE_TASKS
 from envs.pretraining_gym import GymDomain, collect_gym
+from samg.pretraining import thinning
 from samg.pretraining.arguments import parse
 from samg.pretraining.banks import Amounts, describe, prepare_banks
 from samg.pretraining.data import PART, build_bank
 from samg.pretraining.loop import Trainer
+from samg.tiny import load_tiny_networks, read_tiny_record
 from tests.support.shapes_env import GOOD, Shapes, register
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -130,6 +134,21 @@ def test_checkpoints_of_other_data_are_refused_before_any_are_made(tmp_path: Pat
     with pytest.raises(InputError, match="another domains"):
         pretrain.main([*given, "--domains", "walker", "hopper"])
     assert not (tmp_path / "data" / "backgrounds-s0.npz").exists()
+
+
+def test_a_run_starts_from_the_wider_networks_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thinning, "_BATCHES", 1)
+    monkeypatch.setattr(thinning, "_COMPOSITES", 2)
+    wide = tmp_path / "wide.safetensors"
+    save_file(thinning._wide_state(), wide, {"architecture": thinning.WIDER})
+    given = [*TRAIN, "--start", str(wide), "--out", str(tmp_path / "out")]
+    assert pretrain.main([*given, "--steps", "1"]) == 0
+    assert read_tiny_record(tmp_path / "out" / "tiny.safetensors")["start"]["sha256"] == sha256_file(wide)
+    monkeypatch.setattr(pretrain, "thin_start", None)  # a run that goes on has its own weights
+    assert pretrain.main([*given, "--steps", "2"]) == 0
+    load_tiny_networks(weights=tmp_path / "out" / "tiny.safetensors")
 
 
 def test_labels_are_exact_and_seeded() -> None:

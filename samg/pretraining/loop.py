@@ -165,24 +165,25 @@ class Trainer:
     def _losses(self, batch: Batch, passes: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
         half = training_autocast(self.device)
         with half:
-            encoded = self.networks.encode(batch.frames)
-        columns = build_columns(encoded, batch, self.divided, generator)
+            maps, parts = self.networks.encode_parts(batch.frames)
+        columns = build_columns(maps, batch, self.divided, generator)
         targets = choose_targets(columns, batch, generator)
         loss, right = map_loss(self.networks, columns, targets, batch)
         metrics = {"map": loss.detach(), "right": right}
         if passes:
             order = torch.randperm(len(targets.row), generator=generator, device=self.device)
             targets = Targets(*(field[order[: self.schedule.decoded]] for field in targets))
-            embedding = encoded.embedding[len(batch.reference_masks) :][targets.row]
+            chosen = len(batch.reference_masks) + targets.row
+            parts = [part.index_select(0, chosen) for part in parts]
             with half:
-                decoder, iou = self._decode(embedding, columns, targets, batch, passes, generator)
+                decoder, iou = self._decode(parts, columns, targets, batch, passes, generator)
             loss = loss + 2 * decoder
             metrics |= {"mask": decoder.detach(), "iou": iou}
         return loss, metrics
 
     def _decode(
         self,
-        embedding: Tensor,
+        parts: list[Tensor],
         columns: Columns,
         targets: Targets,
         batch: Batch,
@@ -200,13 +201,13 @@ class Trainer:
         boxes = None
         if draw[1] < 0.06:
             boxes, _ = mask_boxes(wanted, WHOLE_FRAME)
-        losses, iou = [], embedding.new_zeros(())
+        losses, iou = [], average.new_zeros(())
         for number in range(passes):
-            output = self.networks.decode(embedding, (SIZE, SIZE), points, labels, boxes, masks)
-            loss, iou = mask_loss(output.logits, output.iou, wanted, targets.rival)
+            logits, guess = self.networks.decode_parts(parts, points, labels, boxes, masks)
+            loss, iou = mask_loss(logits, guess, wanted, targets.rival)
             losses.append(loss)
-            logits = output.logits.detach().float()
-            best = output.iou.argmax(1).view(-1, 1, 1, 1).expand(-1, 1, SIZE, SIZE)
+            logits = logits.detach().float()
+            best = guess.argmax(1).view(-1, 1, 1, 1).expand(-1, 1, SIZE, SIZE)
             masks = logits.mean(1, True) if number == 0 else logits.gather(1, best)
             boxes, _ = mask_boxes(masks[:, 0] > 0, WHOLE_FRAME)
             negative = lowest_points(average, box_windows(boxes, (SIZE, SIZE), end_inside=True))

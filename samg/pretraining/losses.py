@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from samg.networks import Encoded
 from samg.pretraining.composites import SIZE, Batch
 from samg.tiny import TinyNetworks
 from samg.tiny_modules import unit_vectors
@@ -92,11 +91,13 @@ def _to_grid(x: Tensor, grid: int) -> Tensor:
     return x if x.shape[-1] == grid else F.interpolate(x, size=(grid, grid), mode="area")
 
 
-def build_columns(encoded: Encoded, batch: Batch, divided: Sequence[int], generator: Generator) -> Columns:
+def build_columns(
+    encoded: Mapping[str, Tensor], batch: Batch, divided: Sequence[int], generator: Generator
+) -> Columns:
     """Compare all composites with all references of the batch.
 
     Args:
-        encoded: references first, then composites.
+        encoded: feature maps by encoder, of references first, then of composites.
         batch: what was encoded.
         divided: classes with two parts.
         generator: draws the single reference pixels.
@@ -104,10 +105,10 @@ def build_columns(encoded: Encoded, batch: Batch, divided: Sequence[int], genera
     c, device = batch.reference_masks.shape[0], batch.classes.device
     cosine, single, unit = {}, {}, {}
     index = random_pixels(batch.reference_masks[:, 0], generator)
-    whole = encoded.maps["dino"]
+    whole = encoded["dino"]
     owners = torch.tensor([*range(c), *(which for which in divided for _ in (1, 2))], device=device)
     sides = torch.tensor([0] * c + [1, 2] * len(divided), device=device)
-    for name, maps in encoded.maps.items():
+    for name, maps in encoded.items():
         grid = maps.shape[-1]
         plain = maps.to(torch.float32, memory_format=torch.contiguous_format)
         references, pictures = plain.split([c, len(plain) - c])

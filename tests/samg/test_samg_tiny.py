@@ -14,6 +14,7 @@ from common.errors import InputError
 from common.files import sha256_file
 from samg.pretraining.export import export_weights, storable
 from samg.tiny import GRIDS, WEIGHTS, TinyNetworks, load_tiny_networks
+from samg.tiny_modules import Cells
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,28 @@ def test_shapes_and_grids(networks: TinyNetworks) -> None:
     again = networks.decode(encoded.embedding, (84, 84), points, labels, boxes, out.low_res[:, :1])
     assert again.logits.shape == out.logits.shape
     assert not torch.allclose(again.logits, out.logits)
+
+
+@pytest.mark.parametrize("grid", [21, 42, 84])
+def test_pixels_of_a_token_and_of_a_cell_follow_each_other(grid: int) -> None:
+    cells = Cells(grid)
+    where = torch.stack(torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij"))[None].float()
+    rows = cells.rows(where)[0].long()  # (row, column) of every pixel in its new place
+    tokens = torch.stack(torch.meshgrid(torch.arange(21), torch.arange(21), indexing="ij"), -1).flatten(0, 1)
+    per_token = rows.view(21 * 21, -1, 2)
+    assert (per_token // (grid // 21) == tokens[:, None]).all()
+    if grid == 84:
+        assert (rows.view(42 * 42, 4, 2) // 2 == rows.view(42 * 42, 4, 2)[:, :1] // 2).all()
+    assert torch.equal(cells.pictures(cells.rows(where).transpose(1, 2)), where)
+    assert torch.equal(cells.rank[cells.order], torch.arange(grid * grid))
+
+
+def test_the_gradient_of_an_order_is_the_other_order() -> None:
+    cells, pictures = Cells(42), torch.randn(2, 3, 42, 42, requires_grad=True)
+    weights = torch.randn(2, 42 * 42, 3)
+    (cells.rows(pictures) * weights).sum().backward()
+    assert pictures.grad is not None
+    torch.testing.assert_close(pictures.grad, cells.pictures(weights.transpose(1, 2)))
 
 
 def test_operator_is_bilinear(networks: TinyNetworks) -> None:
@@ -157,10 +180,10 @@ def test_unusable_weights_are_named(networks: TinyNetworks, tmp_path) -> None:
     tensors = load_file(WEIGHTS)
     other = tmp_path / "other.safetensors"
     save_file(tensors, other, metadata={"architecture": "unet"})
-    with pytest.raises(InputError, match="'unet', expected 'samg-tiny-1'"):
+    with pytest.raises(InputError, match="'unet', expected 'samg-tiny-2'"):
         load_tiny_networks(weights=other)
     tensors.pop("decoder.no_mask")
-    save_file(tensors, other, metadata={"architecture": "samg-tiny-1"})
+    save_file(tensors, other, metadata={"architecture": "samg-tiny-2"})
     with pytest.raises(InputError, match=r"decoder\.no_mask"):
         load_tiny_networks(weights=other)
 

@@ -57,11 +57,11 @@ def recorded(text: str) -> Callable[[Path], object]:
         (lambda path: torch.save({"weights": torch.zeros(9)}, path), "not a whole safetensors file"),
         (
             lambda path: save_file({"a": torch.zeros(2)}, path),
-            "architecture 'unnamed', expected 'samg-tiny-1'",
+            "architecture 'unnamed', expected 'samg-tiny-2'",
         ),
         (
             lambda path: changed(path, len, "samg-tiny-9"),
-            "architecture 'samg-tiny-9', expected 'samg-tiny-1'",
+            "architecture 'samg-tiny-9', expected 'samg-tiny-2'",
         ),
         (lambda path: changed(path, lambda t: t.pop("map_scale")), "'map_scale' is missing"),
         (lambda path: changed(path, lambda t: t.update(more=torch.zeros(1))), "tensor 'more' is"),
