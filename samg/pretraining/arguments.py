@@ -76,6 +76,11 @@ def _parser(domains: Sequence[str]) -> argparse.ArgumentParser:
     add("--seed", type=int, default=schedule.seed, help="of data, weights and pictures")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=int, default=0, help="CPU threads (0: PyTorch's default)")
-    add("--start", metavar="FILE", help="weights to start from, made by an earlier run (default: fresh ones)")
+    add(
+        "--start",
+        metavar="FILE",
+        help="weights to start from, made by an earlier run (default: fresh ones); those of samg-tiny-1, whose "
+        "encoder was wider, are thinned",
+    )
     add("--ship", action="store_true", help="replace the weights in samg/weights")
     return parser
