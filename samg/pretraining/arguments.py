@@ -79,8 +79,8 @@ def _parser(domains: Sequence[str]) -> argparse.ArgumentParser:
     add(
         "--start",
         metavar="FILE",
-        help="weights to start from, made by an earlier run (default: fresh ones); those of samg-tiny-1, whose "
-        "encoder was wider, are thinned",
+        help="weights to start from, made by an earlier run (default: fresh ones); those of samg-tiny-1, "
+        "whose encoder was wider, are thinned",
     )
     add("--ship", action="store_true", help="replace the weights in samg/weights")
     return parser
