@@ -18,7 +18,7 @@ from samg.pretraining.arguments import parse
 from samg.pretraining.banks import Amounts, prepare_banks
 from samg.pretraining.composites import Banks
 from samg.pretraining.export import export_weights
-from samg.pretraining.loop import CHECKPOINT, Schedule, Trainer, load_checkpoint
+from samg.pretraining.loop import Schedule, Trainer, load_checkpoint
 from samg.pretraining.presence import calibrate_presence
 from samg.pretraining.thinning import read_start, thin_start
 from samg.tiny import read_tiny_record
@@ -53,11 +53,10 @@ def pretrain(chosen: Namespace, given: list[str], display: Display, stop: StopSi
         seed=chosen.seed,
         start=sha256_file(chosen.start) if chosen.start else "",
     )
-    load_checkpoint(chosen.out, schedule, amounts.describe(domains), device)
+    begun = load_checkpoint(chosen.out, schedule, amounts.describe(domains), device) is not None
     banks = prepare_banks(domains, chosen.out / "data", amounts, chosen.seed, display)
     banks = Banks(banks.frames.to(device), banks.backgrounds.to(device), banks.objects.to(device))
-    if weights is not None and wide:
-        begun = (chosen.out / CHECKPOINT).exists()  # a run that goes on has weights of its own
+    if weights is not None and wide:  # a run that goes on has weights of its own
         weights = None if begun else thin_start(weights, banks, chosen.seed, display)
     trainer = Trainer(banks, schedule, chosen.out, weights)
     if trainer.step:

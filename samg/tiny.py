@@ -11,7 +11,7 @@ another size are resized on the way in and logits on the way out.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +204,12 @@ def read_tiny_state(path: Path, networks: TinyNetworks) -> tuple[dict[str, Tenso
     found = metadata.get("architecture", "unnamed")
     if found != ARCHITECTURE:
         raise InputError(f"{path} holds weights of architecture {found!r}, expected {ARCHITECTURE!r}.", _CURE)
+    check_state(path, tensors, networks)
+    return tensors, metadata
+
+
+def check_state(path: Path, tensors: Mapping[str, Tensor], networks: nn.Module) -> None:
+    """Make sure that what ``path`` held is a whole state of ``networks``; raise ``InputError`` if not."""
     expected = networks.state_dict()
     wrong = sorted(set(expected) ^ set(tensors)) or [
         key for key, value in expected.items() if value.shape != tensors[key].shape
@@ -220,7 +226,6 @@ def read_tiny_state(path: Path, networks: TinyNetworks) -> tuple[dict[str, Tenso
             f"{path} is damaged: tensor {broken[0]!r} holds values that are not finite.",
             _CURE,
         )
-    return tensors, metadata
 
 
 def read_tiny_record(path: Path) -> dict[str, Any]:

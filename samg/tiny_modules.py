@@ -120,6 +120,11 @@ class _Permuted(torch.autograd.Function):
         return gradient.index_select(1, rank), None, None
 
 
+def _rows(x: Tensor) -> Tensor:
+    """Return the pixels of (N, C, H, W) in reading order, (N, H*W, C); free for channels-last memory."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
 class Cells(nn.Module):
     """Brings a square grid of pixels into ``pixel_order`` and back."""
 
@@ -135,7 +140,7 @@ class Cells(nn.Module):
 
     def rows(self, x: Tensor) -> Tensor:
         """Return the pixels of (N, C, G, G) as rows, (N, G*G, C); fast for channels-last memory."""
-        rows: Tensor = _Permuted.apply(x.permute(0, 2, 3, 1).flatten(1, 2), self.order, self.rank)
+        rows: Tensor = _Permuted.apply(_rows(x), self.order, self.rank)
         return rows
 
     def pictures(self, x: Tensor) -> Tensor:
@@ -168,7 +173,7 @@ class TinyEncoder(nn.Module):
         self.token_head = nn.Conv2d(up21, DIM, 1)
         self.skip42 = nn.Conv2d(up42, SKIP_42, 1)
         self.skip84 = nn.Conv2d(up84, SKIP_84, 1)
-        self.cells21, self.cells42, self.cells84 = Cells(TOKEN_GRID), Cells(2 * TOKEN_GRID), Cells(SIZE)
+        self.cells42, self.cells84 = Cells(2 * TOKEN_GRID), Cells(SIZE)
 
     def forward(self, pixels: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Encode normalised pixels.
@@ -188,7 +193,7 @@ class TinyEncoder(nn.Module):
         p42 = self.smooth42(self.lateral42(x42).add_(upsample(self.down42(p21), 42)).relu_())
         p84 = self.smooth84(self.lateral84(x84).add_(upsample(self.down84(p42), 84)).relu_())
         dino = self.dino_head(p84)
-        parts = [self.cells21.rows(self.token_head(p21)), self.cells42.rows(self.skip42(p42))]
+        parts = [_rows(self.token_head(p21)), self.cells42.rows(self.skip42(p42))]
         parts += [self.cells84.rows(x) for x in (self.skip84(p84), unit_vectors(dino).to(dino.dtype))]
         return {"dino": dino, "sam": self.sam_head(p42)}, parts
 

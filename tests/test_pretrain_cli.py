@@ -142,7 +142,7 @@ def test_a_run_starts_from_the_wider_networks_of_before(
     monkeypatch.setattr(thinning, "_BATCHES", 1)
     monkeypatch.setattr(thinning, "_COMPOSITES", 2)
     wide = tmp_path / "wide.safetensors"
-    save_file(thinning._wide_state(), wide, {"architecture": thinning.WIDER})
+    save_file(thinning.wide_networks().state_dict(), wide, {"architecture": thinning.WIDER})
     given = [*TRAIN, "--start", str(wide), "--out", str(tmp_path / "out")]
     assert pretrain.main([*given, "--steps", "1"]) == 0
     assert read_tiny_record(tmp_path / "out" / "tiny.safetensors")["start"]["sha256"] == sha256_file(wide)

@@ -19,10 +19,9 @@ from torch import Generator, Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from common.display import Display
-from common.errors import InputError
 from common.seeding import derive_seed
 from samg.pretraining.composites import Banks, Compositor
-from samg.tiny import ARCHITECTURE, TinyNetworks, read_tiny_state, read_weights, to_pixels
+from samg.tiny import TinyNetworks, check_state, read_tiny_state, read_weights, to_pixels
 from samg.tiny_modules import ConvNorm, TinyEncoder, Widths
 
 WIDER = "samg-tiny-1"
@@ -77,22 +76,16 @@ def read_start(path: Path) -> tuple[dict[str, Tensor], bool]:
     tensors, metadata = read_weights(path)
     if metadata.get("architecture") != WIDER:
         return read_tiny_state(path, TinyNetworks())[0], False
-    expected = _wide_state()
-    for name, value in expected.items():
-        if name not in tensors or tensors[name].shape != value.shape or not tensors[name].isfinite().all():
-            raise InputError(
-                f"{path} does not hold whole {WIDER} weights: tensor {name!r} is missing, of another "
-                "shape, or not finite.",
-                f"Start from a whole file of {WIDER} or {ARCHITECTURE}, or from none.",
-            )
-    return tensors, True
+    kept = {name: value for name, value in tensors.items() if not name.startswith("decoder.refine.")}
+    check_state(path, kept, wide_networks())
+    return kept, True
 
 
-def _wide_state() -> dict[str, Tensor]:
-    """Return a state of ``samg-tiny-1``, drawn, without the decoder's layer that is left out now."""
+def wide_networks() -> TinyNetworks:
+    """Return ``samg-tiny-1`` with drawn weights, without the decoder's layer that is left out now."""
     networks = TinyNetworks()
     networks.encoder = TinyEncoder(_WIDE)
-    return networks.state_dict()
+    return networks
 
 
 def thin_start(wide: Mapping[str, Tensor], banks: Banks, seed: int, display: Display) -> dict[str, Tensor]:

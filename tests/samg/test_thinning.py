@@ -17,8 +17,6 @@ from samg.pretraining.thinning import read_start, thinned
 from samg.tiny import TinyNetworks, to_pixels
 from samg.tiny_modules import ConvNorm, TinyEncoder
 
-WIDE = thinning._WIDE
-
 
 @pytest.fixture(scope="module")
 def frames() -> list[Tensor]:
@@ -31,8 +29,7 @@ def frames() -> list[Tensor]:
 def wide_networks(dead: bool) -> TinyNetworks:
     """Networks with the wider encoder; ``dead`` channels of every layer give nothing."""
     torch.manual_seed(0)
-    networks = TinyNetworks()
-    networks.encoder = TinyEncoder(WIDE)
+    networks = thinning.wide_networks()
     slim = TinyEncoder()
     with torch.no_grad():
         for name, module in networks.encoder.named_modules():
@@ -125,7 +122,7 @@ def test_wide_weights_are_told_by_their_name(tmp_path: Path) -> None:
         (lambda t: t.update({"encoder.skip84.bias": torch.zeros(3)}), "'encoder.skip84.bias' is"),
         (
             lambda t: t["map_scale"].fill_(torch.inf),
-            "'map_scale' is missing, of another shape, or not finite",
+            "'map_scale' holds values that are not finite",
         ),
     ],
 )
