@@ -33,7 +33,7 @@ from benchmarks.ledger import Ledger, clock
 from benchmarks.maskers import drawn_weights, fitted_masker
 from common.devices import resolve_device
 from common.errors import SamgError, run_script
-from samg.agreement import episode_masks, mask_iou
+from samg.agreement import episode_masks, iou_of_masks
 from samg.build import NETWORKS
 
 BASELINE = "exact"
@@ -55,6 +55,7 @@ NUMERICS: dict[str, dict[str, Any]] = {
 """Rows that compute the same method otherwise."""
 METHODS: dict[str, dict[str, Any]] = {
     "DINOv2 at 224 px": {"dino_size": 224},
+    "DINOv2 at 224 px, bfloat16, compiled": {"dino_size": 224} | BFLOAT16 | COMPILED,
     "two passes": {"passes": 2},
     "one pass": {"passes": 1},
     "every 2nd frame": {"every": 2},
@@ -119,11 +120,13 @@ def episode(task: str, level: str, count: int) -> torch.Tensor:
 def build_rows(variant: str, flags: argparse.Namespace, device: torch.device) -> dict[str, Row]:
     """Return the rows that differ from ``exact`` and can run here."""
     rows: dict[str, Row] = {}
-    plain = NETWORKS[variant].numerics.to_dict()
+    seen: list[dict[str, Any]] = []
     for label in flags.rows:
         chosen = ROWS[label]
-        if label != BASELINE and chosen.items() <= plain.items():
+        computed = NETWORKS[variant].numerics.to_dict() | chosen
+        if computed in seen:
             continue  # this variant computes so anyway
+        seen.append(computed)
         try:
             row = Row(variant, label, flags.task, device)
         except SamgError as error:
@@ -152,19 +155,22 @@ def measure(variant: str, flags: argparse.Namespace, device: torch.device) -> li
         for row in rows.values():
             for batch in flags.batches:
                 row.time(frames, batch)
-    return [summarise(row, rows[BASELINE], frames[: flags.frames], flags) for row in rows.values()]
+    print(f"{variant}: comparing masks", flush=True)
+    frames = frames[: flags.frames]
+    exact, right = rows[BASELINE], episode_masks(rows[BASELINE].masker, frames)
+    found = {row.label: episode_masks(row.masker, frames) for row in rows.values()}
+    return [summarise(row, exact, iou_of_masks(right, found[row.label]), flags) for row in rows.values()]
 
 
-def summarise(row: Row, exact: Row, frames: torch.Tensor, flags: argparse.Namespace) -> dict[str, Any]:
-    """Return one row's figures."""
-    iou = mask_iou(exact.masker, row.masker, frames)
+def summarise(row: Row, exact: Row, iou: torch.Tensor, flags: argparse.Namespace) -> dict[str, Any]:
+    """Return one row's figures; ``iou`` is float (N,), its masks' with the exact ones."""
     gflop = row.gflop or exact.gflop
     return {
         "row": row.label,
         "options": ROWS[row.label],
         "changes_method": bool(row.method),
         "gflop": gflop,
-        "iou": {"mean": float(iou.mean()), "least": float(iou.min()), "frames": len(frames)},
+        "iou": {"mean": float(iou.mean()), "least": float(iou.min()), "frames": len(iou)},
         "batches": {
             str(batch): {
                 "ms": 1000 * statistics.median(row.spent[batch]),

@@ -19,7 +19,11 @@ def mask_iou(exact: ObservationMasker, approximate: ObservationMasker, frames: T
     Returns:
         float64 (N,) in [0, 1]; 1 where both masks are empty. Soft masks count from one half on.
     """
-    right, found = episode_masks(exact, frames), episode_masks(approximate, frames)
+    return iou_of_masks(episode_masks(exact, frames), episode_masks(approximate, frames))
+
+
+def iou_of_masks(right: Tensor, found: Tensor) -> Tensor:
+    """Return the IoU of two masks bool (N, H, W) of each frame, float64 (N,); 1 where both are empty."""
     shared = (right & found).flatten(1).sum(1).double()
     either = (right | found).flatten(1).sum(1)
     return torch.where(either > 0, shared / either.clamp_min(1), torch.ones_like(shared))

@@ -63,6 +63,16 @@ def test_the_exact_row_is_always_measured():
     assert masker_options.parse(["--rows", "one pass"]).rows == ["exact", "one pass"]
 
 
+@pytest.mark.parametrize(("variant", "apart"), [("tiny", False), ("paper", True)])
+def test_options_that_a_variant_has_anyway_are_not_measured_twice(variant, apart, monkeypatch):
+    numerics = SimpleNamespace(numerics={"compile": True})
+    made = SimpleNamespace(masker=SimpleNamespace(info=numerics))
+    monkeypatch.setattr(masker_options, "Row", lambda *_: made)
+    rows = masker_options.build_rows(variant, masker_options.parse([]), torch.device("cpu"))
+    assert {"exact", "compiled", "one pass"} <= set(rows)
+    assert ("channels last" in rows) == ("compiled, channels last" in rows) == apart
+
+
 def test_training_steps_are_compared_round_by_round_with_as_many_environments():
     setting = training_step.Setting
     rates = {
