@@ -164,7 +164,7 @@ def measure(variant: str, flags: argparse.Namespace, device: torch.device) -> li
 
 def summarise(row: Row, exact: Row, iou: torch.Tensor, flags: argparse.Namespace) -> dict[str, Any]:
     """Return one row's figures; ``iou`` is float (N,), its masks' with the exact ones."""
-    gflop = row.gflop or exact.gflop
+    gflop = row.gflop or (None if row.method else exact.gflop)  # compiled rows are not counted
     return {
         "row": row.label,
         "options": ROWS[row.label],
