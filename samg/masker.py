@@ -35,6 +35,8 @@ METHOD = "samg-1"
 # What a record says of weights that is worth repeating with every result.
 _NAMED = ("architecture", "files", "sha256", "command", "seed", "steps")
 
+_CPU_BATCH = 8  # frames; more at once gain nothing on a CPU and take memory
+
 
 @dataclass(frozen=True)
 class Source:
@@ -210,9 +212,10 @@ class SamGMasker:
         self._counts.zero_()
 
     def batch_for(self, count: int) -> int:
-        """Return the batch size in which ``count`` frames are masked."""
+        """Return in batches of which size ``count`` frames are masked; on a CPU of 8 at most."""
         if count and self.options.batch_size:
             return self.options.batch_size
+        count = min(count, self._together or count)
         # Powers of two: some environments' frames, after a reset, shall not be one more shape to compile for.
         return 1 << (count - 1).bit_length() if count and self.numerics.fixed_shapes else count
 
@@ -275,9 +278,14 @@ class SamGMasker:
                 yield chunk, valid
 
     @property
+    def _together(self) -> int:
+        """Of how many observations the frames go through the networks at once; 0: of all."""
+        return self.options.batch_size or (_CPU_BATCH if self.device.type == "cpu" else 0)
+
+    @property
     def _largest_chunk(self) -> int:
         """How many frames go through the networks at once; 0: all of them."""
-        return self.options.batch_size or 0
+        return self._together
 
     def _run(self, frames: Tensor) -> tuple[Tensor, list[Pass]]:
         return self._look(self.networks.encode(frames))

@@ -34,7 +34,8 @@ class SamgOptions:
         on_empty: what a frame with an empty mask becomes: ``keep`` (black), ``raw`` (unmasked),
             ``previous_pass`` (the newest pass whose mask is not empty). Always counted, see ``statistics``.
         batch_size: pad every batch to multiples of this many frames, so that a mask does not depend, to the
-            last bit, on how many frames came with it; None takes batches as they come.
+            last bit, on how many frames came with it; None takes batches as they come, on a CPU 8 frames at
+            once.
         every: mask every so many frames of an episode and reuse the last mask in between; 1 masks all.
             Whoever steps environments does that (``wrappers.BatchMasker``): ``mask`` masks what it is given.
         seed: of the noise in fitting.

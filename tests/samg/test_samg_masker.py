@@ -72,6 +72,19 @@ def test_padding_fixes_the_batch_and_is_not_counted(monkeypatch):
     assert masker.explain(frames).mask.shape == expected.shape
 
 
+def test_large_batches_go_through_a_cpu_in_parts(monkeypatch):
+    masker, (frames, _) = fitted(), scenes(19)
+    seen = []
+    encode = masker.networks.encode
+    monkeypatch.setattr(masker.networks, "encode", lambda batch: seen.append(len(batch)) or encode(batch))
+    masks = masker.mask(frames)
+    assert seen == [8, 8, 3] and masker.statistics()["frames"] == 19
+    assert len(masker.last_empty) == len(masker.last_points) == 19
+    assert torch.equal(masks, torch.cat([masker.mask(frames[i : i + 1]) for i in range(19)]))
+    assert [masker.batch_for(count) for count in (0, 3, 64)] == [0, 3, 8]
+    assert fitted(batch_size=32).batch_for(64) == 32
+
+
 def test_explanation_holds_everything_on_the_cpu():
     masker, (frames, _) = fitted(), scenes(3)
     found = masker.explain(frames)

@@ -165,12 +165,16 @@ def test_a_gpu_too_small_is_told_in_bytes(
         preflight.rehearse_update(agent, 256)
 
 
-@pytest.fixture(scope="module")
-def tiny() -> SamGMasker:
+def fitted(**options: int) -> SamGMasker:
     root = "reference_images/walker"
-    made = build_masker("tiny").fit(Reference.load(f"{root}_0.png", f"{root}_masked_0.png"))
+    made = build_masker("tiny", **options).fit(Reference.load(f"{root}_0.png", f"{root}_masked_0.png"))
     assert isinstance(made, SamGMasker)
     return made
+
+
+@pytest.fixture(scope="module")
+def tiny() -> SamGMasker:
+    return fitted()
 
 
 class _Scene(SimpleNamespace):
@@ -181,10 +185,18 @@ class _Scene(SimpleNamespace):
         return {"pixels": SimpleNamespace(shape=(*self.cameras, 84, 84, 3))}
 
 
-@pytest.mark.parametrize(("num_envs", "cameras", "frames"), [(64, (), 64), (16, (3,), 48)])
+@pytest.mark.parametrize(
+    ("num_envs", "cameras", "options", "frames"),
+    [(64, (), {"batch_size": 64}, 64), (16, (3,), {"batch_size": 48}, 48), (64, (), {}, 8)],
+)
 def test_frames_that_cannot_be_masked_at_once_are_refused(
-    num_envs: int, cameras: tuple[int, ...], frames: int, tiny: SamGMasker, available: Callable[[int], None]
+    num_envs: int,
+    cameras: tuple[int, ...],
+    options: dict[str, int],
+    frames: int,
+    available: Callable[[int], None],
 ) -> None:
+    tiny = fitted(**options)
     taken = tiny.measure_memory(4) / 4 * preflight._UNSEEN
     envs, before = _Scene(num_envs=num_envs, cameras=cameras), tiny.statistics()
     available(int(taken * frames * 0.7))
