@@ -33,7 +33,7 @@ from benchmarks.ledger import Ledger, clock
 from benchmarks.maskers import drawn_weights, fitted_masker
 from common.devices import resolve_device
 from common.errors import SamgError, run_script
-from samg.agreement import episode_masks, iou_of_masks
+from samg.agreement import episode_masks, mask_iou
 from samg.build import NETWORKS
 
 BASELINE = "exact"
@@ -156,10 +156,9 @@ def measure(variant: str, flags: argparse.Namespace, device: torch.device) -> li
             for batch in flags.batches:
                 row.time(frames, batch)
     print(f"{variant}: comparing masks", flush=True)
-    frames = frames[: flags.frames]
-    exact, right = rows[BASELINE], episode_masks(rows[BASELINE].masker, frames)
-    found = {row.label: episode_masks(row.masker, frames) for row in rows.values()}
-    return [summarise(row, exact, iou_of_masks(right, found[row.label]), flags) for row in rows.values()]
+    masks = {label: episode_masks(row.masker, frames[: flags.frames]) for label, row in rows.items()}
+    iou = {label: mask_iou(masks[BASELINE], found) for label, found in masks.items()}
+    return [summarise(row, rows[BASELINE], iou[label], flags) for label, row in rows.items()]
 
 
 def summarise(row: Row, exact: Row, iou: torch.Tensor, flags: argparse.Namespace) -> dict[str, Any]:

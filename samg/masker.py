@@ -215,7 +215,8 @@ class SamGMasker:
         """Return in batches of which size ``count`` frames are masked; on a CPU of 8 at most."""
         if count and self.options.batch_size:
             return self.options.batch_size
-        count = min(count, self._together or count)
+        if self.device.type == "cpu":
+            count = min(count, _CPU_BATCH)
         # Powers of two: some environments' frames, after a reset, shall not be one more shape to compile for.
         return 1 << (count - 1).bit_length() if count and self.numerics.fixed_shapes else count
 
@@ -269,23 +270,13 @@ class SamGMasker:
     def _chunks(self, frames: Tensor) -> Iterator[tuple[Tensor, int]]:
         """Yield batches on the masker's device, padded to the fixed size, and how many frames are real."""
         frames = frames.to(self.device)
-        for chunk in frames.split(self._largest_chunk or max(len(frames), 1)):
+        for chunk in frames.split(max(self.batch_for(len(frames)), 1)):
             valid = len(chunk)
             missing = self.batch_for(valid) - valid
             if missing:
                 chunk = torch.cat((chunk, chunk[-1:].expand(missing, -1, -1, -1)))
             if valid:
                 yield chunk, valid
-
-    @property
-    def _together(self) -> int:
-        """Of how many observations the frames go through the networks at once; 0: of all."""
-        return self.options.batch_size or (_CPU_BATCH if self.device.type == "cpu" else 0)
-
-    @property
-    def _largest_chunk(self) -> int:
-        """How many frames go through the networks at once; 0: all of them."""
-        return self._together
 
     def _run(self, frames: Tensor) -> tuple[Tensor, list[Pass]]:
         return self._look(self.networks.encode(frames))

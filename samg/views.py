@@ -133,10 +133,6 @@ class ViewMasker(SamGMasker):
         """Return the bytes that ``count`` frames take, rounded up to whole moments."""
         return super().measure_memory(self.views * -(-count // self.views))
 
-    @property
-    def _largest_chunk(self) -> int:
-        return self.views * super()._largest_chunk
-
     def _per_view(self, frames: Tensor) -> list[tuple[SamGMasker, Encoded]]:
         """Encode a batch at once and return each masker with the features of its own frames."""
         maps, embedding = self.networks.encode(frames)

@@ -10,12 +10,16 @@ from common.errors import ConfigError
 from common.masking import MaskerInfo
 from common.numerics import warn_once
 from samg import build_masker, load_masker
-from samg.agreement import mask_iou
+from samg.agreement import episode_masks, mask_iou
 from samg.masker import SamGMasker, Source
 from samg.numerics import MaskerNumerics
 from tests.support.maskers import fake_reference, register_fake, scenes
 
 CPU = torch.device("cpu")
+
+
+def agreement(exact, approximate, frames):
+    return mask_iou(episode_masks(exact, frames), episode_masks(approximate, frames))
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +68,7 @@ def test_numerics_are_recorded_and_no_part_of_the_fingerprint():
     assert (plain.info.numerics["precision"], plain.info.numerics["channels_last"]) == ("float32", True)
     assert (other.info.numerics["precision"], other.info.numerics["channels_last"]) == ("bfloat16", False)
     frames, _ = scenes(4, 84)
-    assert mask_iou(plain, other, frames).mean() > 0.8
+    assert agreement(plain, other, frames).mean() > 0.8
 
 
 def test_approximations_are_part_of_method_and_fingerprint():
@@ -119,10 +123,10 @@ class Columns:
 
 def test_agreement_of_an_approximation():
     frames = torch.arange(4, dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 8, 3)
-    assert mask_iou(Columns(), Columns(soft=True), frames).tolist() == [1] * 4
-    assert mask_iou(Columns(), Columns(1), frames).tolist() == [7 / 8, 6 / 7, 5 / 6, 4 / 5]
-    assert mask_iou(Columns(), Columns(every=2), frames).tolist() == [1, 7 / 8, 1, 5 / 6]
-    assert mask_iou(Columns(9), Columns(9), frames).tolist() == [1] * 4
+    assert agreement(Columns(), Columns(soft=True), frames).tolist() == [1] * 4
+    assert agreement(Columns(), Columns(1), frames).tolist() == [7 / 8, 6 / 7, 5 / 6, 4 / 5]
+    assert agreement(Columns(), Columns(every=2), frames).tolist() == [1, 7 / 8, 1, 5 / 6]
+    assert agreement(Columns(9), Columns(9), frames).tolist() == [1] * 4
 
 
 @pytest.mark.slow
@@ -132,7 +136,7 @@ def test_compiled_tiny_masks_are_those_of_eager():
     exact = build_masker("tiny").fit(fake_reference(84))
     quick = build_masker("tiny", compile=True).fit(fake_reference(84))
     assert quick.info.numerics["compile"] and quick.info.fingerprint == exact.info.fingerprint
-    assert mask_iou(exact, quick, frames).mean() >= 0.999
+    assert agreement(exact, quick, frames).mean() >= 0.999
 
 
 @pytest.mark.slow
@@ -145,7 +149,7 @@ def test_compiled_paper_masks_are_those_of_eager():
         networks = random_paper_networks().tune(MaskerNumerics(compile=compiled), CPU)
         masks.append(drawn_masker(networks))
     frames, _ = scenes(2, 84)
-    assert mask_iou(*masks, frames).mean() >= 0.999
+    assert agreement(*masks, frames).mean() >= 0.999
 
 
 def drawn_masker(networks):
@@ -198,4 +202,4 @@ def test_one_copy_back_and_no_waiting_on_a_gpu(options):
     copies = [event.name for event in trace.events() if "Memcpy DtoH" in event.name]
     assert len(copies) == 1, copies
     eager = build_masker("tiny", "cuda").fit(fake_reference(84))
-    assert mask_iou(eager, masker, on_device).mean() > (0.8 if "precision" in options else 0.999)
+    assert agreement(eager, masker, on_device).mean() > (0.8 if "precision" in options else 0.999)
