@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Sequence
 
 from benchmarks import rounds
+from common.devices import resolve_device
 from common.errors import run_script, unknown_choice
 from common.paths import PROJECT_ROOT
 
@@ -44,7 +45,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     flags = parse(arguments)
-    rounds.run(flags, {name: [f"agent={name}"] for name in flags.agents}, BASELINE, "agent")
+    device = resolve_device(flags.device, flags.threads)
+    built = {name: rounds.build([f"agent={name}"], flags.image_size, device) for name in flags.agents}
+    rounds.run(flags, built, BASELINE, "agent")
 
 
 if __name__ == "__main__":

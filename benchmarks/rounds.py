@@ -53,13 +53,13 @@ def check(flags: argparse.Namespace) -> None:
 
 
 def run(
-    flags: argparse.Namespace, rows: Mapping[str, Sequence[str]], baseline: str, kind: str
+    flags: argparse.Namespace, agents: Mapping[str, DrQV2Agent], baseline: str, kind: str
 ) -> tuple[Table, dict[str, Any]]:
-    """Measure all rows, print the table and write it where ``flags.out`` says.
+    """Measure all agents, print the table and write it where ``flags.out`` says.
 
     Args:
         flags: of ``parser``.
-        rows: label -> overrides of the configuration that make the agent.
+        agents: by the label of their row, as ``build`` makes them.
         baseline: the row that ratios refer to.
         kind: what a row is, for the first column: ``agent``.
 
@@ -75,15 +75,14 @@ def run(
         "image_size": flags.image_size,
         "rounds": flags.rounds,
     }
-    table = summarise(measure(flags, rows, device), baseline)
+    table = summarise(measure(flags, agents, device), baseline)
     text = markdown(table, setting, baseline, kind)
     output.finish(flags.out, {"setting": setting, f"{kind}s": table}, text)
     return table, setting
 
 
-def measure(flags: argparse.Namespace, rows: Mapping[str, Sequence[str]], device: torch.device) -> Spent:
+def measure(flags: argparse.Namespace, agents: Mapping[str, DrQV2Agent], device: torch.device) -> Spent:
     """Return row -> ``update`` and ``act`` -> milliseconds of each round."""
-    agents = {label: build(overrides, flags.image_size, device) for label, overrides in rows.items()}
     spent: Spent = {label: {"update": [], "act": []} for label in agents}
     batches = {agent.obs_shape: draw_batch(agent.obs_shape, flags.batch, device) for agent in agents.values()}
     for number in range(flags.warmup + flags.rounds):

@@ -3,9 +3,11 @@
     python -m benchmarks.update                                    # DrQ-v2, batch 256
     python -m benchmarks.update --agent svea --batch 64 --threads 1 --rows exact bfloat16 --out update.json
 
-``plain`` computes as DrQ-v2's code does: float32, eager, shifts through a bilinear grid. ``exact`` is the
-default: the same values up to rounding. Rounds go through all rows in turn; how times and ratios are taken
-says ``python -m benchmarks.agents --help``. A row that this machine cannot run is left out with the reason.
+``plain`` computes as DrQ-v2's code does: float32, eager, shifts through a bilinear grid, Adam as PyTorch
+makes it by default, gradients of every loss for all that it depends on. ``exact`` is the default: the same
+values up to rounding. Freed memory is kept for all rows (``common/allocator.py``). Rounds go through all rows
+in turn; how times and ratios are taken says ``python -m benchmarks.agents --help``. A row that this machine
+cannot run is left out with the reason.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from algos import DrQV2Agent
 from benchmarks import rounds
 from benchmarks.agents import agent_names
+from benchmarks.plain import as_published
 from common.devices import resolve_device
 from common.errors import SamgError, run_script, unknown_choice
 
@@ -46,9 +50,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return flags
 
 
-def possible(flags: argparse.Namespace) -> dict[str, list[str]]:
-    """Return the chosen rows that this machine can run, as overrides; the baseline is always one."""
-    device, rows = resolve_device(flags.device, flags.threads), {}
+def possible(flags: argparse.Namespace) -> dict[str, DrQV2Agent]:
+    """Return the agents of the chosen rows that this machine can run; the baseline is always one."""
+    device, agents = resolve_device(flags.device, flags.threads), {}
     for row, choices in ROWS.items():
         if row != BASELINE and row not in flags.rows:
             continue
@@ -61,8 +65,8 @@ def possible(flags: argparse.Namespace) -> dict[str, list[str]]:
         if "compile=true" in choices and not agent.numerics.compile:
             print(f"Left out: {row} (nothing can be compiled here)")
             continue
-        rows[row] = overrides
-    return rows
+        agents[row] = as_published(agent) if row == BASELINE else agent
+    return agents
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import torch
 
 from benchmarks import agents, rounds, update
+from benchmarks.plain import as_published
 from common.errors import ConfigError
 
 
@@ -61,3 +63,31 @@ def test_rows_of_the_update_that_cannot_run_here_are_left_out(tmp_path, capsys):
     with pytest.raises(ConfigError, match="exakt") as caught:
         update.parse(["--rows", "exakt"])
     assert "Did you mean exact?" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["drqv2", "curl"])
+def test_plain_updates_differ_in_how_they_are_computed_and_not_in_what(name):
+    def build(*choices):
+        overrides = [f"agent={name}", *(f"agent.numerics.{choice}" for choice in choices)]
+        return rounds.build(overrides, 36, torch.device("cpu"))
+
+    exact, plain = build(), as_published(build(*update.ROWS["plain"]))
+    batch = rounds.draw_batch(exact.obs_shape, 4, torch.device("cpu"))
+    for agent in (exact, plain):
+        agent.update(batch, 10_000)
+    for network, theirs in zip(exact.networks().values(), plain.networks().values(), strict=True):
+        for mine, other in zip(network.parameters(), theirs.parameters(), strict=True):
+            # Adam's first step is the learning rate in each direction, whatever the gradient's size.
+            torch.testing.assert_close(mine, other, rtol=0, atol=2.1 * exact.lr)
+            assert torch.isclose(mine, other, rtol=0, atol=0.1 * exact.lr).float().mean() > 0.9
+    assert not any(
+        group["fused"] for optimizer in plain.optimizers().values() for group in optimizer.param_groups
+    )
+    assert all(
+        group["fused"] for optimizer in exact.optimizers().values() for group in optimizer.param_groups
+    )
+    trunk = [agent.critic.trunk[0].weight for agent in (exact, plain)]
+    fresh = [parameter.grad.clone() for parameter in trunk]
+    for agent in (exact, plain):  # the actor's loss leaves its mark on the critic's gradients in one of them
+        agent.update_actor(agent.features(batch.obs, None).detach(), 10_000)
+    assert torch.equal(trunk[0].grad, fresh[0]) and not torch.equal(trunk[1].grad, fresh[1])
