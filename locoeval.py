@@ -68,7 +68,7 @@ def evaluate_runs(options: Options, stop: StopSignal) -> None:
         report = run_benchmark(
             job.benchmark,
             job.works,
-            make_venv=partial(make_job_venv, job, options),
+            make_venv=partial(make_job_venv, job, options, device),
             make_agent=partial(make_trained_agent, job, device),
             masker=job.masker,
             stop=stop,

@@ -30,6 +30,7 @@ from common.errors import SnapshotError
 from common.seeding import derive_seed
 
 Metrics = dict[str, Tensor]
+_OWN = ("fused", "capturable")  # of an optimiser: how it computes, which another machine may do otherwise
 log = logging.getLogger(__name__)
 
 
@@ -351,8 +352,11 @@ class DrQV2Agent:
         """Restore networks, optimisers and generators."""
         self.load_networks(state["networks"])
         for name, optimizer in self.optimizers().items():
+            own = [{key: group[key] for key in _OWN} for group in optimizer.param_groups]
             # PyTorch would share the moments with ``state``.
             optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))
+            for group, kept in zip(optimizer.param_groups, own, strict=True):
+                group.update(kept)
         if self._recorded is not None:
             self._recorded.forget()
         for name, generator in self.generators.items():

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from algos.agent import Batch
+from common.cuda_graphs import WARMUP, recording, warming_up
 
-WARMUP = 3  # updates before the recording, in which libraries choose kernels and Adam makes its moments
+UPDATES_BEFORE_REPLAY = WARMUP + 1  # Adam makes its moments in the first; in the last it is recorded
 
 
 class RecordedUpdate:
@@ -27,7 +28,7 @@ class RecordedUpdate:
     def __init__(
         self, learn: Callable[[Batch], dict[str, Tensor]], generator: torch.Generator, device: torch.device
     ) -> None:
-        self._learn, self._generator, self._device = learn, generator, device
+        self._learn, self._generator = learn, generator
         self._stream = torch.cuda.Stream(device)
         self.forget()
 
@@ -57,10 +58,8 @@ class RecordedUpdate:
     def _warm_up(self, batch: Batch) -> dict[str, Tensor]:
         """Update on a stream of its own, as recording asks for."""
         self._batch = Batch(*(torch.empty_like(value) for value in batch))
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream):
+        with warming_up(self._stream):
             metrics = self._learn(batch)
-        torch.cuda.current_stream(self._device).wait_stream(self._stream)
         self._done += 1
         return metrics
 
@@ -70,6 +69,6 @@ class RecordedUpdate:
             static.copy_(fresh)
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self._generator)
-        with torch.cuda.graph(graph, stream=self._stream):  # nothing is executed here
+        with recording(graph, self._stream):
             self._metrics = {name: value.detach() for name, value in self._learn(self._batch).items()}
         self._graph = graph

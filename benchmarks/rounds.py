@@ -14,6 +14,7 @@ import torch
 from gymnasium.spaces import Box, Dict
 
 from algos import Batch, DrQV2Agent
+from algos.recorded_update import UPDATES_BEFORE_REPLAY
 from benchmarks import flags as flags_of
 from benchmarks import machine, output
 from benchmarks.ledger import clock
@@ -85,6 +86,9 @@ def measure(flags: argparse.Namespace, agents: Mapping[str, DrQV2Agent], device:
     """Return row -> ``update`` and ``act`` -> milliseconds of each round."""
     spent: Spent = {label: {"update": [], "act": []} for label in agents}
     batches = {agent.obs_shape: draw_batch(agent.obs_shape, flags.batch, device) for agent in agents.values()}
+    for agent in agents.values():
+        for _ in range(UPDATES_BEFORE_REPLAY if agent.numerics.cuda_graph else 0):
+            agent.update(batches[agent.obs_shape], 10_000)
     for number in range(flags.warmup + flags.rounds):
         for label, agent in agents.items():
             step, batch = 10_000 + number, batches[agent.obs_shape]

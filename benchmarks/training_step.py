@@ -30,6 +30,7 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 import torch
 
 import envs
+from algos.recorded_update import UPDATES_BEFORE_REPLAY
 from benchmarks import flags as flags_of
 from benchmarks import machine, output
 from benchmarks.maskers import fitted_masker, parsed_options
@@ -42,7 +43,6 @@ from training.workspace import Workspace
 from wrappers import MaskObservation
 
 UNMASKED = "none"
-WARMUP = 4  # updates that do not count
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def build(
 
 def warm_up(workspace: Workspace) -> None:
     """Collect until updates are possible, and make a few."""
-    while workspace.updates < WARMUP:
+    while workspace.updates < UPDATES_BEFORE_REPLAY:
         workspace.step()
 
 

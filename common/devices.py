@@ -7,6 +7,9 @@ import torch
 from common.allocator import keep_freed_memory
 from common.errors import ConfigError, ResourceError
 
+DEVICE_ERRORS = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
+"""What PyTorch raises when a device, and not what was asked of it, is at fault."""
+
 
 def resolve_device(name: str, num_threads: int | None = None) -> torch.device:
     """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU if there is one.

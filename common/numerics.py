@@ -7,7 +7,8 @@ import functools
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -33,16 +34,49 @@ def no_compiler(device: torch.device) -> str | None:
     if device.type == "cuda":
         from torch.utils._triton import has_triton
 
-        return None if has_triton() else "Triton is not installed, or does not know this GPU"
-    names = [os.environ.get("CXX", "g++"), "clang++"]
-    return None if any(map(shutil.which, names)) else "there is no C++ compiler (install g++, or set CXX)"
+        with torch.cuda.device(device):
+            if not has_triton():
+                return "Triton is not installed, or does not know this GPU"
+        # Triton builds what starts its kernels.
+        language, variable, usual, other = "C", "CC", "gcc", "clang"
+    else:
+        language, variable, usual, other = "C++", "CXX", "g++", "clang++"
+    if any(map(shutil.which, (os.environ.get(variable, usual), other))):
+        return _compiling_fails(device)
+    return f"there is no {language} compiler (install {usual}, or set {variable})"
+
+
+@functools.cache
+def _compiling_fails(device: torch.device) -> str | None:
+    """Compile and run a function of one line, and return what went wrong; None: nothing.
+
+    A compiler may be there and Python's headers, or the compiler that PyTorch wants, may not.
+    """
+    number = time.time_ns() % 10**6  # a function that no cache knows
+    try:
+        torch.compile(lambda x: x + number, dynamic=False)(torch.zeros(8, device=device))
+    except Exception as error:  # whatever it is, it would be the same in the middle of a run
+        return f"a trial failed ({' '.join(str(error).split())[:200]})"
+    return None
 
 
 def bfloat16_gains(device: torch.device) -> bool:
     """Return whether ``device`` has instructions that make bfloat16 faster than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+@contextlib.contextmanager
+def full_precision_convolutions() -> Iterator[None]:
+    """Let GPUs convolve in float32, and not in TF32, which keeps 10 of 23 bits and is PyTorch's default."""
+    cudnn = torch.backends.cudnn
+    before, cudnn.allow_tf32 = cudnn.allow_tf32, False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before
 
 
 def training_autocast(device: torch.device) -> torch.autocast:
@@ -75,6 +109,7 @@ class Numerics:
 
     key: ClassVar[str]  # of the configuration, where the choices stand
     words: ClassVar[tuple[str, ...]] = ("precision",)  # choices that are names; all others are switches
+    keeps_rounded: ClassVar[bool] = True  # whether rounded copies of weights serve until autocast's end
 
     precision: str = "float32"
     compile: bool = False
@@ -117,7 +152,9 @@ class Numerics:
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """Return the context in which networks compute."""
         dtype = PRECISIONS[self.precision]
-        return torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext()
+        if dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, dtype, cache_enabled=self.keeps_rounded)
 
     def eager(self) -> AbstractContextManager[Any]:
         """Return a context in which compiled networks run uncompiled."""

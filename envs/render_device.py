@@ -61,5 +61,15 @@ def prepare_rendering(index: int, several: bool, wanted: int | str, learner: int
     if several:
         os.environ.setdefault("LP_NUM_THREADS", "0")
     device = choose_render_device(index, wanted, learner, os.environ, count_gpus())
-    if device is not None:
+    # Where NVIDIA's EGL is not installed there are GPUs that it does not offer; Mesa draws then.
+    if device is not None and int(device) < count_egl_devices():
         os.environ[VARIABLE] = device
+
+
+def count_egl_devices() -> int:
+    """Return how many devices EGL offers to draw on; 0 where there is no EGL."""
+    try:
+        from mujoco.egl import egl_ext
+    except (ImportError, AttributeError):  # PyOpenGL's, without the library
+        return 0
+    return len(egl_ext.eglQueryDevicesEXT())

@@ -225,10 +225,19 @@ class SamGMasker:
 
         Nothing is counted or remembered, and compiled networks run uncompiled.
         """
-        size = self.reference.size
-        frames = torch.zeros(count, size, size, 3, dtype=torch.uint8, device=self.device)
+        frames = self._blank(count)
         with torch.inference_mode(), self.numerics.eager():
             return peak_bytes(lambda: self._segment(frames), self.device)
+
+    def reserve(self, count: int) -> None:
+        """Take the memory that masking ``count`` frames at once keeps: with ``cuda_graph``, record it now."""
+        if isinstance(self._find, RecordedFunction):
+            with torch.inference_mode():
+                self._find(self._blank(count))
+
+    def _blank(self, count: int) -> Tensor:
+        size = self.reference.size
+        return torch.zeros(count, size, size, 3, dtype=torch.uint8, device=self.device)
 
     def save(self, directory: str | Path) -> None:
         """Write the masker, without its networks, into a new directory; see ``samg.artefact``."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self, TypeVar
 
 import torch
 from torch import nn
 
-from common.numerics import PRECISIONS, Numerics, warn_once
+from common.numerics import PRECISIONS, Numerics, full_precision_convolutions, warn_once
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -59,6 +60,12 @@ class MaskerNumerics(Numerics):
             warn_once(f"The saved masker's cuda_graph=true is ignored: device is {device}.")
             return replace(self, cuda_graph=False).on(device)
         return self.on(device)
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        """Return the context in which networks compute; ``float32`` is float32 on GPUs, too."""
+        if self.rounds or device.type != "cuda":
+            return super().autocast(device)
+        return full_precision_convolutions()
 
     @property
     def rounds(self) -> bool:

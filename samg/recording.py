@@ -1,4 +1,7 @@
-"""From frames to masks as one CUDA graph per batch size: a single launch instead of some hundreds."""
+"""From frames to masks as one CUDA graph per batch size: a single launch instead of some hundreds.
+
+All recordings share their memory, which is that of the largest.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_WARMUP = 3  # runs before a recording, in which libraries choose kernels and constants reach the device
+from common.cuda_graphs import WARMUP, recording, warming_up
 
 
 class _Recording(NamedTuple):
@@ -29,28 +32,26 @@ class RecordedFunction:
     """
 
     def __init__(self, function: Callable[[Tensor], tuple[Tensor, ...]], device: torch.device) -> None:
-        self._function, self._device = function, device
+        self._function = function
         self._recordings: dict[torch.Size, _Recording] = {}
         self._stream = torch.cuda.Stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Return what the function returns for ``frames``, which lie on the device."""
-        recording = self._recordings.get(frames.shape)
-        if recording is None:
-            recording = self._recordings[frames.shape] = self._record(frames)
-        recording.frames.copy_(frames, non_blocking=True)
-        recording.graph.replay()
-        return tuple(value.clone() for value in recording.results)
+        made = self._recordings.get(frames.shape)
+        if made is None:
+            made = self._recordings[frames.shape] = self._record(frames)
+        made.frames.copy_(frames, non_blocking=True)
+        made.graph.replay()
+        return tuple(value.clone() for value in made.results)
 
     def _record(self, frames: Tensor) -> _Recording:
         static = frames.clone()
-        current = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            for _ in range(_WARMUP):
+        with warming_up(self._stream):
+            for _ in range(WARMUP):
                 self._function(static)
-        current.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):  # nothing is executed here
+        with recording(graph, self._stream, self._pool):
             results = self._function(static)
         return _Recording(graph, static, results)

@@ -52,6 +52,8 @@ MOVED_KEYS = {
     "task@_global_": "task",
 }
 
+# Of numerics: what rounds to the last bits only.
+FREE_CHOICES = ("compile", "cuda_graph", "channels_last")
 # What may differ between a run and its continuation without making it another experiment.
 FREE_ON_RESUME = (
     "num_train_frames",
@@ -66,9 +68,7 @@ FREE_ON_RESUME = (
     "save_video",
     "device",
     "num_threads",
-    "masker.compile",
-    "masker.cuda_graph",
-    "masker.channels_last",
+    *(f"{key}.{choice}" for key in ("masker", "agent.numerics") for choice in FREE_CHOICES),
     "debug",
     "replay.prefetch",
     "replay.cache",

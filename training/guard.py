@@ -14,14 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import torch
-
+from common.devices import DEVICE_ERRORS
 from common.errors import ConfigError, ResourceError
 
 log = logging.getLogger(__name__)
 LOCK = ".lock"
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # of file systems that know none
-_DEVICE_ERRORS = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
 
 
 @contextlib.contextmanager
@@ -115,7 +113,7 @@ def resource_errors(run_dir: Path) -> Iterator[None]:
         raise ResourceError(
             f"No space is left on the disk of {run_dir}{_free(run_dir)}.", f"Free some, and {go_on}."
         ) from error
-    except _DEVICE_ERRORS as error:
+    except DEVICE_ERRORS as error:
         first_line = str(error).partition("\n")[0]
         raise ResourceError(
             f"The device failed: {first_line}",

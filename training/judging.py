@@ -26,6 +26,7 @@ from evaluation.plan import (
 from evaluation.run_directory import RunDirectory
 from evaluation.work import check_outputs, open_levels
 from training.factory import make_agent
+from training.preflight import check_masking
 from training.snapshot import load_agent
 
 
@@ -73,6 +74,8 @@ def prepare_job(job: Job, options: Options, masker: Any) -> None:
     run, rules = job.run, background_rules(job.background)
     domain = envs.find_task(run.task).domain
     check_masker(masker.info, run.trained_masker(), job.choice, options.allow_masker_mismatch)
+    processes = choose_processes(options, count_cores())
+    check_masking(masker, processes, getattr(masker, "views", 1), evaluating=True)
     job.masker = masker
     job.networks, manifest = load_agent(run.path)
     if hasattr(masker, "reference_points"):
@@ -106,11 +109,15 @@ def _anchors(domain: str, masker: Any, camera: Any) -> Any:
     return None if None in found else tuple(found)
 
 
-def make_job_venv(job: Job, options: Options, level: str) -> Any:
-    """Return the vector environment of one level, with no more environments than episodes."""
+def make_job_venv(job: Job, options: Options, device: torch.device, level: str) -> Any:
+    """Return the vector environment of one level, with no more environments than episodes.
+
+    Where ``device``, on which the networks are, is a GPU, the environments draw on it.
+    """
     venv = envs.make_vector_env(
         job.run.task,
         choose_processes(options, count_cores()),
+        learner=device,
         level=level,
         seed=options.seed,
         image_size=int(job.run.config.image_size),

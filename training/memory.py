@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-_LIMITS = (  # (limit, usage) of the control group, version 2 and 1
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ),
+_GROUPS = Path("/sys/fs/cgroup")
+_OWN = Path("/proc/self/cgroup")
+_FILES = (  # limit and usage of a control group, version 2 and 1
+    ("memory.max", "memory.current"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
+
+
+def _control_groups() -> Iterator[Path]:
+    """Yield the control groups whose limits hold for this process: its own, and all above them."""
+    try:
+        lines = _OWN.read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root, parts = _GROUPS / ("memory" if controllers else ""), Path(path).parts[1:]
+        # A container may see its own group as the root, and its path as one that leads out of there.
+        for depth in range(0 if ".." in parts else len(parts), -1, -1):
+            yield root.joinpath(*parts[:depth])
 
 
 def _number(path: Path) -> int | None:
@@ -20,10 +36,10 @@ def _number(path: Path) -> int | None:
         return None
 
 
-def _cached(usage: Path) -> int:
-    """Return the bytes in ``usage`` that are files kept in memory while there is room; 0 where unknown."""
+def _cached(group: Path) -> int:
+    """Return the bytes in use that are files kept in memory while there is room; 0 where unknown."""
     try:
-        rows = dict(line.split() for line in (usage.parent / "memory.stat").read_text().splitlines())
+        rows = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         return int(rows.get("total_inactive_file", rows.get("inactive_file", 0)))  # version 1, 2
     except (OSError, ValueError):
         return 0
@@ -45,8 +61,9 @@ def available_memory() -> int | None:
         found += [int(line.split()[1]) * 1024 for line in meminfo if line.startswith("MemAvailable:")]
     except OSError:
         pass
-    for limit, usage in _LIMITS:
-        total, used = _number(limit), _number(usage)
-        if total is not None and used is not None:
-            found.append(max(total - used + _cached(usage), 0))
+    for group in _control_groups():
+        for limit, usage in _FILES:
+            total, used = _number(group / limit), _number(group / usage)
+            if total is not None and used is not None:
+                found.append(max(total - used + _cached(group), 0))
     return min(found, default=None)

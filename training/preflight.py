@@ -17,6 +17,7 @@ from torch import nn
 
 from algos.agent import Batch
 from algos.drqv2 import DrQV2Agent
+from algos.recorded_update import UPDATES_BEFORE_REPLAY
 from common.errors import ResourceError
 from common.peak_memory import peak_bytes
 from evaluation.evaluate import fixed_batch
@@ -47,24 +48,32 @@ def disk_needed(frames: np.ndarray, transitions: int, networks: Mapping[str, nn.
     }
 
 
-def check_disk(run_dir: Path, needed: dict[str, int]) -> None:
+def check_disk(run_dir: Path, needed: dict[str, int], mapped: int = 0) -> None:
     """Refuse to start a run whose files will not fit; what it has written already counts as there.
 
+    Args:
+        run_dir: of the run.
+        needed: bytes, by the folder in ``run_dir`` that they are for.
+        mapped: bytes that the replay buffer's memory map will still take on the same disk.
+
     Raises:
-        ResourceError: ``needed`` bytes, by what they are for, are more than what is free.
+        ResourceError: all that is more than what is free.
     """
     written = {
         name: sum(file.stat().st_size for file in (run_dir / name).rglob("*") if file.is_file())
         for name in needed
     }
     missing = {name: max(bytes_ - written[name], 0) for name, bytes_ in needed.items()}
+    if mapped:
+        missing["the replay buffer's memory map"] = mapped
     free = shutil.disk_usage(run_dir).free
     if sum(missing.values()) > free:
         parts = ", ".join(f"{name} {_mega(bytes_)}" for name, bytes_ in missing.items())
+        elsewhere = ", a replay.cache_dir on another disk" if mapped else ""
         raise ResourceError(
             f"The run will write about {_mega(sum(missing.values()))} ({parts}), but only {_mega(free)} are "
             f"free on the disk of {run_dir}.",
-            "Free some, choose another hydra.run.dir, or set a smaller replay_buffer_size.",
+            f"Free some, choose another hydra.run.dir{elsewhere}, or set a smaller replay_buffer_size.",
         )
 
 
@@ -117,14 +126,17 @@ def update_bytes(agent: DrQV2Agent, batch_size: int, room: int) -> int:
 
 
 def rehearse_update(agent: DrQV2Agent, batch_size: int) -> None:
-    """Make one update from an empty batch and undo it, so that a GPU too small is found out at the start.
+    """Make an update from an empty batch and undo it, so that a GPU too small is found out at the start.
+
+    Where updates are recorded, so many are made that one is: it takes memory of its own.
 
     Raises:
         ResourceError: the device has not enough memory.
     """
     with _undone(agent):
         try:
-            _update(agent, batch_size)
+            for _ in range(UPDATES_BEFORE_REPLAY if agent.numerics.cuda_graph else 1):
+                _update(agent, batch_size)
         except torch.OutOfMemoryError as error:
             reason, shortage = str(error).partition(". ")[0], None
             with contextlib.suppress(torch.OutOfMemoryError):  # raised by small batches as well
@@ -132,33 +144,38 @@ def rehearse_update(agent: DrQV2Agent, batch_size: int) -> None:
             raise _update_error(agent, batch_size, shortage, reason) from error
 
 
-def check_masker(masker: Any, venv: Any, device: torch.device) -> None:
+def check_masking(masker: Any, num_envs: int, cameras: int = 1, evaluating: bool = False) -> None:
     """Refuse to mask the frames of all environments at once where they would not fit.
 
     One frame has been masked when the masker was fitted; of more, one is measured and the others follow.
+    What masking keeps (``SamGMasker.reserve``) is taken now, so that later checks see what is left.
 
     Args:
         masker: any; one without networks needs next to nothing.
-        venv: whose frames it masks, one for each environment and camera.
-        device: where the masker is; on a GPU, evaluation masks a padded batch of observations at once.
+        num_envs: environments whose frames it masks; on a GPU, evaluation masks a padded batch of
+            observations at once.
+        cameras: of each environment.
+        evaluating: for whoever has no say in ``masker.batch_size``.
 
     Raises:
         ResourceError: bytes needed and available, and the keys to change.
     """
     if not hasattr(masker, "measure_memory"):
         return
-    cameras = math.prod(venv.single_observation_space["pixels"].shape[:-3])
+    device = masker.device
     evaluated = fixed_batch(on_gpu=device.type == "cuda")
-    count = masker.batch_for(cameras * max(venv.num_envs, evaluated))
+    count = masker.batch_for(cameras * max(num_envs, evaluated))
     shortage = find_shortage(masker.measure_memory, count, available_on(device), 1) if count > 1 else None
     if shortage is None:
+        masker.reserve(count)
         return
     envs, batch = shortage.fits // cameras, max(shortage.fits // getattr(masker, "views", 1), 1)
-    fewer = f"num_envs to {envs} or " if max(evaluated, 1) <= envs < venv.num_envs else ""
+    ways = [f"set num_envs to {envs} or less"] if max(evaluated, 1) <= envs < num_envs else []
+    ways += [] if evaluating else [f"set masker.batch_size to {batch} or less"]
     raise ResourceError(
         f"Masking {count} frames at once needs about {shortage.needed:,} bytes on {device}, and only "
         f"{shortage.available:,} are available.",
-        f"Set {fewer}masker.batch_size to {batch}, or less, or choose a smaller masker or another device.",
+        ", ".join([*ways, "choose a smaller masker or another device"]).capitalize() + ".",
     )
 
 
@@ -166,10 +183,8 @@ def available_on(device: torch.device) -> int | None:
     """Return the bytes that tensors on ``device`` can still take; None where that cannot be told."""
     if device.type != "cuda":
         return available_memory()
-    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
-        device
-    )  # ours, and free again
-    return available_gpu_memory(device) + reserved
+    torch.cuda.empty_cache()  # what we hold and do not use is free; what recordings hold is not
+    return available_gpu_memory(device)
 
 
 class Shortage(NamedTuple):

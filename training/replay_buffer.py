@@ -106,6 +106,10 @@ class ReplayBuffer:
         columns = sum(array.nbytes for array in (self._state, self._action, self._reward, self._discount))
         return self._frames.nbytes + columns
 
+    def growth(self, disk: int) -> int:
+        """Return the bytes that rows still take on a disk; see ``training.replay_cache.Frames``."""
+        return self._frames.growth(disk)
+
     # Collecting ------------------------------------------------------------------------------------------
 
     def begin_episode(self, env: int, index: int, frame: np.ndarray, state: np.ndarray | None = None) -> None:

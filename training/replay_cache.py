@@ -21,6 +21,7 @@ from common.errors import ConfigError, ResourceError, unknown_choice
 from training.memory import available_memory
 
 CACHES = ("auto", "ram", "memmap", "gpu")
+_BLOCK = 512  # bytes, in which ``stat`` counts what a file takes
 _GPU_SHARE = 0.7  # of the free memory: networks, activations and the masker need the rest
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,10 @@ class Frames(Protocol):
     @property
     def nbytes(self) -> int:
         """Bytes that all rows take."""
+        ...
+
+    def growth(self, disk: int) -> int:
+        """Return the bytes that rows not yet written will take on ``disk``, an ``os.stat(...).st_dev``."""
         ...
 
     def write(self, rows: np.ndarray, frames: np.ndarray) -> None:
@@ -69,6 +74,10 @@ class RamFrames:
     def nbytes(self) -> int:
         """Bytes that all rows take."""
         return self._rows.nbytes
+
+    def growth(self, disk: int) -> int:
+        """See ``Frames``."""
+        return 0
 
     def write(self, rows: np.ndarray, frames: np.ndarray) -> None:
         """See ``Frames``."""
@@ -112,6 +121,11 @@ class MappedFrames(RamFrames):
         self._file.truncate(rows * length)
         return np.memmap(self._file, np.uint8, "r", shape=(rows, length))
 
+    def growth(self, disk: int) -> int:
+        """See ``Frames``."""
+        file = os.fstat(self._file.fileno())
+        return max(self.nbytes - _BLOCK * file.st_blocks, 0) if file.st_dev == disk else 0
+
     def write(self, rows: np.ndarray, frames: np.ndarray) -> None:
         """See ``Frames``.
 
@@ -148,6 +162,10 @@ class DeviceFrames:
     def nbytes(self) -> int:
         """Bytes that all rows take."""
         return self._rows.nbytes
+
+    def growth(self, disk: int) -> int:
+        """See ``Frames``."""
+        return 0
 
     def write(self, rows: np.ndarray, frames: np.ndarray) -> None:
         """See ``Frames``."""

@@ -353,7 +353,8 @@ class Workspace:
         if snapshot is None:
             self._begin_episodes()
         newest = self.stack.frames[:, -1]
-        check_disk(self.run_dir, disk_needed(newest, self.replay.capacity, self.agent.networks()))
+        needed = disk_needed(newest, self.replay.capacity, self.agent.networks())
+        check_disk(self.run_dir, needed, self.replay.growth(self.run_dir.stat().st_dev))
 
     def save(self) -> Path:
         """Write a snapshot of everything and delete episode files that nothing names any more."""

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
+from common.devices import DEVICE_ERRORS
 from common.errors import MaskerError, SamgError
 from common.masking import MaskerInfo
 from common.views import side_by_side
@@ -65,12 +65,12 @@ class MaskWatch:
             foreground: bool (N, [V,] H, W) or None.
 
         Raises:
-            MaskerError: it raised something of its own; what a user can cure anyway, and memory that is
-                exhausted, pass through.
+            MaskerError: it raised something of its own; what a user can cure anyway, memory that is
+                exhausted and devices that fail pass through.
         """
         try:
             found = mask_batch(frames, foreground)
-        except (SamgError, MemoryError, torch.OutOfMemoryError):
+        except (SamgError, MemoryError, *DEVICE_ERRORS):
             raise
         except Exception as error:
             raise self._failure(mask_batch, frames, foreground, error) from error

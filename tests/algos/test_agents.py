@@ -164,6 +164,19 @@ def test_state_survives_a_snapshot_and_goes_on_bit_by_bit(name: str) -> None:
     assert np.array_equal(*(agent.act(make_batch().obs, 50, True) for agent in (first, third)))
 
 
+def test_a_state_of_another_machine_does_not_say_how_optimisers_compute() -> None:
+    agent = make_agent("drqv2")
+    agent.update(make_batch(), 0)
+    state = agent.state_dict()
+    for optimizer in state["optimizers"].values():
+        for group in optimizer["param_groups"]:
+            group |= {"capturable": True, "fused": False, "lr": 0.5}
+    agent.load_state_dict(state)
+    groups = [group for optimizer in agent.optimizers().values() for group in optimizer.param_groups]
+    assert all(group["fused"] and not group["capturable"] and group["lr"] == 0.5 for group in groups)
+    agent.update(make_batch(), 1)
+
+
 @every_agent
 def test_act_changes_nothing_and_draws_nothing_in_evaluation(name: str) -> None:
     agent, obs = make_agent(name), make_batch().obs

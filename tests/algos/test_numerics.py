@@ -75,6 +75,26 @@ def test_bfloat16_learns_the_same_with_float32_parameters(name: str) -> None:
     assert all(p.dtype == torch.float32 for net in whole.networks().values() for p in net.parameters())
 
 
+@every_agent
+def test_in_bfloat16_too_the_actor_asks_the_critic_of_after_its_step(name: str) -> None:
+    agent = make_agent(name, lr=0.1, numerics={"precision": "bfloat16"})
+    agent.prepare()
+    inner, asked = agent.update_actor, []
+
+    def update_actor(features: torch.Tensor, *rest: Any) -> Any:
+        values = agent.critic(features, make_batch().action)
+        asked.append((features, [value.detach().clone() for value in values]))
+        return inner(features, *rest)
+
+    agent.update_actor = update_actor
+    agent.update(make_batch(), 100)
+    features, values = asked[0]
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        anew = agent.critic(features, make_batch().action)
+    for value, again in zip(values, anew, strict=True):
+        torch.testing.assert_close(value, again, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("one_thread")

@@ -1,6 +1,8 @@
 """Which GPU a worker draws on, told from made-up machines."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -42,8 +44,36 @@ def test_a_gpu_that_is_not_there_is_refused_before_any_process(monkeypatch):
 @pytest.mark.parametrize(
     ("several", "own", "threads"), [(True, None, "0"), (False, None, None), (True, "2", "2")]
 )
-def test_workers_beside_others_draw_without_threads(monkeypatch, several, own, threads):
+@pytest.mark.parametrize(("offered", "device"), [(3, "1"), (2, "1"), (1, None), (0, None)])
+def test_workers_draw_without_threads_beside_others_and_where_egl_can(
+    monkeypatch, several, own, threads, offered, device
+):
     monkeypatch.setattr(os, "environ", {} if own is None else {"LP_NUM_THREADS": own})
     monkeypatch.setattr(render_device, "count_gpus", lambda: 2)
+    monkeypatch.setattr(render_device, "count_egl_devices", lambda: offered)
     prepare_rendering(1, several, "auto", None)
-    assert os.environ.get("LP_NUM_THREADS") == threads and os.environ["MUJOCO_EGL_DEVICE_ID"] == "1"
+    assert os.environ.get("LP_NUM_THREADS") == threads
+    assert os.environ.get("MUJOCO_EGL_DEVICE_ID") == device
+
+
+def test_a_gpu_that_egl_does_not_offer_leaves_the_drawing_to_mesa():
+    """In a process of its own: a container with two GPUs and without NVIDIA's EGL."""
+    code = """
+import torch
+import envs
+from envs import render_device
+offered = render_device.count_egl_devices()
+render_device.count_gpus = lambda: offered + 2
+render_device.prepare_rendering(0, True, offered + 1, None)
+assert "MUJOCO_EGL_DEVICE_ID" not in __import__("os").environ
+print(offered, envs.make_env("cartpole_swingup").reset(seed=1)[0]["pixels"].std() > 0)
+"""
+    variables = {**os.environ, "MUJOCO_GL": "egl"}
+    for name in ("MUJOCO_EGL_DEVICE_ID", "CUDA_VISIBLE_DEVICES"):
+        variables.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=variables, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    offered, drawn = done.stdout.split()
+    assert int(offered) >= 1 and drawn == "True"

@@ -113,6 +113,25 @@ def test_too_little_disk_is_told_before_the_start(tmp_path: Path, monkeypatch: p
     assert run.agent_steps == 0
 
 
+@pytest.mark.reliability("7", "the replay's memory map counts where it shares the disk with the run")
+def test_a_memory_map_on_the_same_disk_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: usage._replace(free=35_980_000))
+    sizes = {**RUN, "num_train_frames": 40_000}  # rows of 36 MB: they fit, and so does all the rest
+    with contextlib.ExitStack() as stack, small_disk(tmp_path / "disk", "size=40m") as disk:
+        with pytest.raises(
+            ResourceError, match=r"snapshots .* MB, the replay buffer's memory map 36\.0 MB\)"
+        ) as caught:
+            make_run(tmp_path / "mapped", **sizes, replay_cache="memmap").begin(stack)
+        assert "replay.cache_dir" in caught.value.hint
+        for name, choice in (
+            ("elsewhere", {"replay_cache": "memmap", "replay_cache_dir": str(disk)}),
+            ("ram", {"replay_cache": "ram"}),
+        ):
+            make_run(tmp_path / name, **sizes, **choice).begin(stack)
+        stack.close()
+
+
 @pytest.mark.reliability("8", "a read-only run directory is named before anything is done")
 def test_a_read_only_directory_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with small_disk(tmp_path / "disk", "size=1m,ro") as disk, pytest.raises(SystemExit) as caught:

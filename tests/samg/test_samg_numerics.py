@@ -1,14 +1,17 @@
 """How masks are computed: what is refused, what falls back, what is recorded, and what stays the same."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from common.errors import ConfigError
 from common.masking import MaskerInfo
-from common.numerics import warn_once
+from common.numerics import _compiling_fails, warn_once
 from samg import build_masker, load_masker
 from samg.agreement import episode_masks, mask_iou
 from samg.masker import SamGMasker, Source
@@ -56,6 +59,49 @@ def test_without_a_compiler_one_warning_says_why(monkeypatch, caplog):
     assert chosen == [MaskerNumerics()] * 2
     (record,) = caplog.records
     assert "compile=true is ignored: there is no C++ compiler" in record.getMessage()
+
+
+def test_a_compiler_that_does_not_compile_is_found_out_before_a_run(monkeypatch, caplog):
+    _compiling_fails.cache_clear()
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    assert MaskerNumerics(compile=True).on(CPU).compile
+
+    def broken(function, **options):
+        raise RuntimeError("Python.h: No such file\nor directory")
+
+    _compiling_fails.cache_clear()
+    monkeypatch.setattr(torch, "compile", broken)
+    assert not MaskerNumerics(compile=True).on(CPU).compile
+    assert "is ignored: a trial failed (Python.h: No such file or directory)" in caplog.text
+    _compiling_fails.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_real_compiler_without_headers_is_found_out(tmp_path):
+    fake = tmp_path / "g++"
+    fake.write_text("#!/bin/sh\nexit 1\n")
+    fake.chmod(0o755)
+    code = "import torch; from common.numerics import no_compiler; print(no_compiler(torch.device('cpu')))"
+    said = {}
+    for compiler in ("g++", str(fake)):
+        variables = {**os.environ, "CXX": compiler, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, check=True)
+        said[compiler] = done.stdout.strip()
+    if shutil.which("g++"):
+        assert said["g++"] == "None"
+    assert said[str(fake)].startswith("a trial failed (")
+
+
+def test_float32_is_float32_on_gpus_too():
+    cudnn = torch.backends.cudnn
+    assert cudnn.allow_tf32, "PyTorch's default, which this is about, has changed"
+    with MaskerNumerics().autocast(torch.device("cuda")):
+        assert not cudnn.allow_tf32
+    with MaskerNumerics(precision="bfloat16").autocast(CPU):
+        assert cudnn.allow_tf32 and torch.is_autocast_enabled("cpu")
+    assert cudnn.allow_tf32
 
 
 def test_numerics_are_recorded_and_no_part_of_the_fingerprint():
@@ -181,7 +227,17 @@ def test_full_size_networks_never_wait_for_the_device(precision):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("options", [{}, {"precision": "bfloat16"}, {"cuda_graph": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"precision": "bfloat16"},
+        {"cuda_graph": True},
+        {"cuda_graph": True, "precision": "bfloat16"},
+        {"compile": True},
+        {"compile": True, "cuda_graph": True},
+    ],
+)
 def test_one_copy_back_and_no_waiting_on_a_gpu(options):
     from torch.profiler import ProfilerActivity, profile
 
@@ -202,4 +258,7 @@ def test_one_copy_back_and_no_waiting_on_a_gpu(options):
     copies = [event.name for event in trace.events() if "Memcpy DtoH" in event.name]
     assert len(copies) == 1, copies
     eager = build_masker("tiny", "cuda").fit(fake_reference(84))
-    assert agreement(eager, masker, on_device).mean() > (0.8 if "precision" in options else 0.999)
+    least = 0.8 if "precision" in options else 0.999
+    assert agreement(eager, masker, on_device).mean() > least
+    for count in (1, 3, 1, 2, 3):  # recordings share their memory
+        assert agreement(eager, masker, on_device[:count]).mean() > least

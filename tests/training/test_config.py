@@ -162,6 +162,10 @@ def test_another_experiment_in_the_same_folder_is_refused(tmp_path):
     save_config(compose_config(["masker=none", "num_train_frames=2000000"]), tmp_path)
     with pytest.raises(ConfigError, match="batch_size: 512 -> 32"):
         save_config(compose_config(["masker=none", "batch_size=32"]), tmp_path)
+    faster = ["agent.numerics.compile=true", "agent.numerics.channels_last=false"]
+    save_config(compose_config(["masker=none", *faster]), tmp_path)  # the last bits are another machine's
+    with pytest.raises(ConfigError, match=r"agent\.numerics\.precision: float32 -> bfloat16"):
+        save_config(compose_config(["masker=none", "agent.numerics.precision=bfloat16"]), tmp_path)
 
 
 def test_a_start_that_failed_does_not_occupy_the_folder(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from tests.support.agents import AGENTS, make_agent
 from tests.support.small_runs import fingerprint, make_run
 from tests.test_train_cli import run
 from training import memory, preflight
-from training.preflight import check_masker, check_update, find_shortage, update_bytes
+from training.preflight import check_masking, check_update, find_shortage, update_bytes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -177,39 +176,34 @@ def tiny() -> SamGMasker:
     return fitted()
 
 
-class _Scene(SimpleNamespace):
-    """A vector environment of which only the frames' shape matters."""
-
-    @property
-    def single_observation_space(self) -> dict[str, Any]:
-        return {"pixels": SimpleNamespace(shape=(*self.cameras, 84, 84, 3))}
-
-
 @pytest.mark.parametrize(
     ("num_envs", "cameras", "options", "frames"),
-    [(64, (), {"batch_size": 64}, 64), (16, (3,), {"batch_size": 48}, 48), (64, (), {}, 8)],
+    [(64, 1, {"batch_size": 64}, 64), (16, 3, {"batch_size": 48}, 48), (64, 1, {}, 8)],
 )
 def test_frames_that_cannot_be_masked_at_once_are_refused(
     num_envs: int,
-    cameras: tuple[int, ...],
+    cameras: int,
     options: dict[str, int],
     frames: int,
     available: Callable[[int], None],
 ) -> None:
     tiny = fitted(**options)
     taken = tiny.measure_memory(4) / 4 * preflight._UNSEEN
-    envs, before = _Scene(num_envs=num_envs, cameras=cameras), tiny.statistics()
+    before = tiny.statistics()
     available(int(taken * frames * 0.7))
     with pytest.raises(ResourceError, match=f"Masking {frames} frames at once needs about") as caught:
-        check_masker(tiny, envs, CPU)
+        check_masking(tiny, num_envs, cameras)
     said = int(caught.value.message.partition("about ")[2].split()[0].replace(",", ""))
     assert said == pytest.approx(taken * frames, rel=0.02)
     fits = int(frames * 0.7 * 0.8)
-    views = cameras[0] if cameras else 1
-    assert f"num_envs to {fits // views} or masker.batch_size to {fits}" in caught.value.hint
+    few = f"set num_envs to {fits // cameras} or less, "
+    assert f"{few}set masker.batch_size to {fits} or less, choose".capitalize() in caught.value.hint
+    with pytest.raises(ResourceError) as caught:
+        check_masking(tiny, num_envs, cameras, evaluating=True)
+    assert f"{few}choose a smaller masker".capitalize() in caught.value.hint
     assert tiny.statistics() == before and tiny.last_empty is None
     available(int(taken * frames * 1.05))
-    check_masker(tiny, envs, CPU)
+    check_masking(tiny, num_envs, cameras)
 
 
 def test_one_frame_and_maskers_without_networks_need_no_measurement(
@@ -217,8 +211,8 @@ def test_one_frame_and_maskers_without_networks_need_no_measurement(
 ) -> None:
     available(1)
     monkeypatch.setattr(tiny, "measure_memory", lambda _: pytest.fail("it was measured"))
-    check_masker(tiny, _Scene(num_envs=1, cameras=()), CPU)
-    check_masker(build_masker("none").fit(None), _Scene(num_envs=64, cameras=()), CPU)
+    check_masking(tiny, 1)
+    check_masking(build_masker("none").fit(None), 64)
 
 
 def test_a_run_whose_update_does_not_fit_is_refused_before_it_begins(
@@ -230,15 +224,41 @@ def test_a_run_whose_update_does_not_fit_is_refused_before_it_begins(
     assert not list(tmp_path.rglob("*.npz")) and not list(tmp_path.rglob("step_*"))
 
 
-def test_files_that_are_only_kept_in_memory_count_as_available(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("own", "root", "names"),
+    [
+        ("0::/slurm/job_1/step_0", "", ("memory.max", "memory.current")),
+        (
+            "3:cpuset:/\n4:cpu,memory:/slurm/job_1/step_0",
+            "memory",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ),
+    ],
+)
+def test_limits_of_the_own_control_group_and_of_all_above_count(
+    own: str, root: str, names: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, text in (("max", "1000"), ("current", "900"), ("stat", "anon 500\ninactive_file 300\n")):
-        (tmp_path / f"memory.{name}").write_text(text)
-    monkeypatch.setattr(memory, "_LIMITS", [(tmp_path / "memory.max", tmp_path / "memory.current")])
-    assert memory.available_memory() == 400
-    (tmp_path / "memory.stat").unlink()
+    def limit(group: str, most: str, used: int) -> None:
+        folder = tmp_path / "cgroup" / root / group
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in zip(names, (most, str(used)), strict=True):
+            (folder / name).write_text(text)
+
+    (tmp_path / "own").write_text(own)
+    monkeypatch.setattr(memory, "_OWN", tmp_path / "own")
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path / "cgroup")
+    limit("", "max", 7000)
+    assert (memory.available_memory() or 0) > 10_000  # the machine's
+    limit("slurm/job_1", "1000", 900)
+    limit("slurm/job_2", "50", 40)  # somebody else's
     assert memory.available_memory() == 100
+    # Files that are kept in memory while there is room count as available.
+    (tmp_path / "cgroup" / root / "slurm/job_1/memory.stat").write_text("anon 500\ninactive_file 300\n")
+    assert memory.available_memory() == 400
+    limit("slurm/job_1/step_0", "90", 60)
+    assert memory.available_memory() == 30
+    (tmp_path / "own").write_text(own.replace("/slurm", "/../../slurm"))  # seen from a namespace below
+    assert (memory.available_memory() or 0) > 10_000
 
 
 @pytest.mark.parametrize(
