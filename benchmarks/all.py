@@ -78,10 +78,22 @@ def parts(device: torch.device) -> list[Part]:
         Part("update", "DrQ-v2's update", one, ["--rounds", "1", "--warmup", "1", "--batch", "16"]),
         Part("agents", "All agents", one, ["--rounds", "1", "--warmup", "0", "--batch", "8"]),
         Part("replay", "Replay", [], ["--rounds", "1", "--transitions", "2000"], device=False),
+        *replay_on(device),
         Part("render", "Rendering", [], ["--rounds", "1", "--frames", "4"], device=False),
         Part("evaluation", "Evaluation", one, ["--episodes", "1", "--rounds", "1", "--action-repeat", "50"]),
         Part("training_step", "Whole training steps, one environment", step, steps),
         Part("training_step-envs", "Whole training steps, several", [*step, *several], steps),
+    ]
+
+
+def replay_on(device: torch.device) -> list[Part]:
+    """Return how batches come to a GPU: from page-locked memory, and from rows that lie there."""
+    if device.type != "cuda":
+        return []
+    quick = ["--rounds", "1", "--transitions", "2000"]
+    return [
+        Part("replay-pinned", "Replay in RAM, batches on the GPU", [], quick),
+        Part("replay-gpu", "Replay on the GPU", ["--cache", "gpu"], quick),
     ]
 
 
@@ -116,13 +128,17 @@ def page(chosen: Sequence[Part], folder: Path, flags: argparse.Namespace) -> str
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = flags_of.parser(__doc__)
-    names = [part.name for part in parts(torch.device("cpu"))]
+    known = ", ".join(part.name for part in parts(torch.device("cuda")))
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where results are written")
-    parser.add_argument("--only", nargs="+", default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help=f"{known} (the last two of replay: on a GPU)"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="few rounds; figures worth little")
     parser.add_argument("--overwrite", action="store_true", help="measure again what is there")
     flags = parser.parse_args(arguments)
+    names = [part.name for part in parts(resolve_device(flags.device))]
+    flags.only = flags.only or names
     flags_of.check_known("benchmark", flags.only, names)
     return flags
 

@@ -139,17 +139,31 @@ def build_rows(variant: str, flags: argparse.Namespace, device: torch.device) ->
     return rows
 
 
+def first_calls(variant: str, row: Row, frames: torch.Tensor, batches: Sequence[int]) -> bool:
+    """Make a row's first calls, which compile and record; return whether that was possible.
+
+    Without the row that all others are compared with there is no table: its errors are raised.
+    """
+    print(f"{variant}, {row.label}: first calls", flush=True)
+    try:
+        if not ROWS[row.label].get("compile") and not ROWS[row.label].get("cuda_graph"):
+            row.count(frames)
+        for batch in batches:
+            row.warm_up(frames, batch)
+    except RuntimeError as error:  # too little memory, a compiler that fails, an operation nobody can record
+        if row.label == BASELINE:
+            raise
+        print(f"Left out: {variant}, {row.label} ({' '.join(str(error).split())[:200]})", flush=True)
+        return False
+    return True
+
+
 def measure(variant: str, flags: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
     """Return what is measured of every row of a variant."""
     longest = max(flags.batches) * max(int(ROWS[label].get("every", 1)) for label in flags.rows)
     frames = episode(flags.task, flags.level, max(longest, flags.frames)).to(device)
-    rows = build_rows(variant, flags, device)
-    for row in rows.values():
-        print(f"{variant}, {row.label}: first calls", flush=True)
-        if not ROWS[row.label].get("compile") and not ROWS[row.label].get("cuda_graph"):
-            row.count(frames)
-        for batch in flags.batches:
-            row.warm_up(frames, batch)
+    built = build_rows(variant, flags, device)
+    rows = {label: row for label, row in built.items() if first_calls(variant, row, frames, flags.batches)}
     for number in range(flags.rounds):
         print(f"{variant}: round {number + 1} of {flags.rounds}", flush=True)
         for row in rows.values():

@@ -38,7 +38,9 @@ def fill(folder: Path, flags: argparse.Namespace) -> ReplayBuffer:
     rng = np.random.default_rng(0)
     shape = (flags.image_size, flags.image_size, 3)
     frames = rng.integers(0, 256, (64, *shape), dtype=np.uint8)
-    frames_at = choose_frames(flags.cache, flags.transitions, resolve_device(flags.device), folder)
+    device = resolve_device(flags.device)
+    pinned = device.type == "cuda"
+    frames_at = choose_frames(flags.cache, flags.transitions, device, folder, pin_memory=pinned)
     buffer = ReplayBuffer(folder, shape, ACTIONS, flags.transitions, nstep=flags.nstep, open_frames=frames_at)
     for index in range(flags.transitions // EPISODE):
         buffer.begin_episode(0, index, frames[index % 64])
@@ -50,13 +52,13 @@ def fill(folder: Path, flags: argparse.Namespace) -> ReplayBuffer:
 
 def measure(buffer: ReplayBuffer, flags: argparse.Namespace) -> dict[str, Any]:
     """Return the rates of every round, their medians, and the memory."""
-    cpu, wall = [], []
+    cpu, wall, device = [], [], resolve_device(flags.device)
     for number in range(flags.rounds + 1):
         start, clock = time.process_time(), time.perf_counter()
         for index in range(flags.batches):
-            batch = buffer.sample(flags.batch, number * flags.batches + index)
-        if batch.obs.is_cuda:
-            torch.cuda.synchronize(batch.obs.device)
+            buffer.sample(flags.batch, number * flags.batches + index).to(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         samples = flags.batches * flags.batch
         cpu.append(samples / (time.process_time() - start))
         wall.append(samples / (time.perf_counter() - clock))
@@ -77,7 +79,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="one more is made first and not counted")
     parser.add_argument("--transitions", type=int, default=20_000)
     parser.add_argument("--cache", default="ram", metavar="|".join(CACHES), help="see replay.cache")
-    parser.add_argument("--device", default="cpu", help="where batches go from the gpu cache")
+    parser.add_argument("--device", default="cpu", help="where batches go")
     parser.add_argument("--nstep", type=int, default=3)
     parser.add_argument("--image-size", type=int, default=84)
     parser.add_argument("--out", help="write the figures as JSON, and the table beside it")

@@ -29,12 +29,17 @@ def warn_once(message: str) -> None:
     log.warning(message)
 
 
+def _asked(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which PyTorch's questions about "the" GPU are about this one."""
+    return torch.cuda.device(device) if torch.cuda.is_available() else contextlib.nullcontext()
+
+
 def no_compiler(device: torch.device) -> str | None:
     """Say why nothing can be compiled for ``device``; None if it can."""
     if device.type == "cuda":
         from torch.utils._triton import has_triton
 
-        with torch.cuda.device(device):
+        with _asked(device):
             if not has_triton():
                 return "Triton is not installed, or does not know this GPU"
         # Triton builds what starts its kernels.
@@ -63,7 +68,7 @@ def _compiling_fails(device: torch.device) -> str | None:
 def bfloat16_gains(device: torch.device) -> bool:
     """Return whether ``device`` has instructions that make bfloat16 faster than float32."""
     if device.type == "cuda":
-        with torch.cuda.device(device):
+        with _asked(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 

@@ -150,7 +150,7 @@ def record_conditions(
         colors=background.colors,
         level_facts=level_facts,
         masker=masker.to_dict(),
-        training_masker=run.trained_masker(),
+        training_masker=run.trained_masker(manifest),
         padded_batch=benchmark.padded_batch,
         algorithm=run.algorithm,
         agent={**manifest.get("agent", {}), **run.agent_options},

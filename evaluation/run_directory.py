@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,14 +152,20 @@ class RunDirectory:
         settings.pop("variant", None)
         return settings
 
-    def trained_masker(self) -> dict[str, Any] | None:
-        """Return name, variant, fingerprint and numerics of training's masker; None when it was not saved."""
+    def trained_masker(self, manifest: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        """Return name, variant, fingerprint and numerics of training's masker; None when it was not saved.
+
+        Args:
+            manifest: of a snapshot, which knows on what the training went on that led to it; without one the
+                numerics are those of the run's beginning.
+        """
         path = self.masker_dir / "masker.json"
         if not path.is_file():
             return None
         record = read_json(path, "masker record")
         named = {key: str(record.get(key)) for key in ("name", "variant", "fingerprint")}
-        return {**named, "numerics": record.get("numerics", {})}
+        latest = (manifest or {}).get("masker", {}).get("numerics")
+        return {**named, "numerics": latest or record.get("numerics", {})}
 
     @property
     def camera(self) -> str | list[str] | None:

@@ -171,7 +171,12 @@ def build_masker(
         raise unknown_choice("masker.dino_size", size, DINO_SIZES)
     numerics = {name: options.pop(name) for name in NUMERICS if name in options}
     parsed = SamgOptions.parse(options, also=(*known.settings, *NUMERICS))
-    parsed.select_encoders(known.encoders)
+    parsed.check_together()
+    if size != DINO_SIZES[0] and "dino" not in parsed.select_encoders(known.encoders):
+        raise ConfigError(
+            f"masker.dino_size={size} has no effect: masker.encoders leaves out dino.",
+            "Leave out one of the two.",
+        )
     chosen = MaskerNumerics.of(numerics, known.numerics)
     where, rules = resolve_device(str(device)), choose_rules(compat)
     return MaskerBuilder(variant, where, plain_weights(weights), rules, parsed, settings, chosen.on(where))

@@ -90,6 +90,20 @@ class SamgOptions:
             raise unknown_choice("mask_from", options.mask_from, MASK_SOURCES)
         return options
 
+    def check_together(self) -> None:
+        """Refuse a choice that another one leaves without any effect.
+
+        Raises:
+            ConfigError: naming both.
+        """
+        if self.on_empty == "previous_pass" and self.masks_per_frame == 1:
+            other = "passes=1" if self.uses_decoder else f"mask_from={self.mask_from}"
+            raise _no_effect("on_empty=previous_pass", other, "there is no earlier pass")
+        if self.map_prompt and not self.uses_decoder:
+            raise _no_effect(
+                "map_prompt=true", f"mask_from={self.mask_from}", "there is no decoder to prompt"
+            )
+
     def select_encoders(self, available: tuple[str, ...]) -> tuple[str, ...]:
         """Return the encoders to use, in the networks' order.
 
@@ -122,6 +136,12 @@ class SamgOptions:
     def uses_decoder(self) -> bool:
         """Whether masks come from the decoder, not from the map itself."""
         return self.mask_from == MASK_SOURCES[0]
+
+
+def _no_effect(one: str, other: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"masker.{one} has no effect beside masker.{other}: {reason}.", "Leave out one of the two."
+    )
 
 
 def _names(value: Any) -> tuple[str, ...]:

@@ -73,11 +73,12 @@ def prepare_job(job: Job, options: Options, masker: Any) -> None:
     """
     run, rules = job.run, background_rules(job.background)
     domain = envs.find_task(run.task).domain
-    check_masker(masker.info, run.trained_masker(), job.choice, options.allow_masker_mismatch)
+    job.networks, manifest = load_agent(run.path)
+    trained = run.trained_masker(manifest)
+    check_masker(masker.info, trained, job.choice, options.allow_masker_mismatch)
     processes = choose_processes(options, count_cores())
     check_masking(masker, processes, getattr(masker, "views", 1), evaluating=True)
     job.masker = masker
-    job.networks, manifest = load_agent(run.path)
     if hasattr(masker, "reference_points"):
         job.anchors = _anchors(domain, masker, run.camera)
 

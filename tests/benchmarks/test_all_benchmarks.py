@@ -45,10 +45,26 @@ def test_what_is_there_is_kept_and_what_fails_is_named(tmp_path, monkeypatch, ca
     assert ran[2:] == ["benchmarks.update"], "the result that is there is not measured again"
 
 
+def test_a_row_that_fails_at_its_first_call_is_left_out(monkeypatch, capsys):
+    def fails(row, frames, batch):
+        if row.label != "exact":
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr(masker_options.Row, "warm_up", fails)
+    row = masker_options.Row("tiny", "one pass", "walker_walk", torch.device("cpu"))
+    frames = masker_options.episode("walker_walk", "train", 1)
+    assert not masker_options.first_calls("tiny", row, frames, [1])
+    assert "Left out: tiny, one pass (CUDA out of memory. Tried to allocate)" in capsys.readouterr().out
+    row.label = "exact"
+    assert masker_options.first_calls("tiny", row, frames, [1])
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(ConfigError, match="replya") as caught:
         everything.parse(["--out", "x", "--only", "replya"])
     assert "Did you mean replay?" in caught.value.hint
+    with pytest.raises(ConfigError, match="replay-gpu"):  # which this call's device does not have
+        everything.parse(["--out", "x", "--only", "replay-gpu"])
     with pytest.raises(ConfigError, match="compield"):
         masker_options.parse(["--rows", "compield"])
     with pytest.raises(ConfigError, match="--frames 0"):

@@ -144,6 +144,12 @@ def test_a_run_is_read(run):
     assert run.trained_masker() == {"name": "samg", "variant": "tiny", "fingerprint": "aa", "numerics": {}}
 
 
+def test_a_snapshot_says_on_what_its_training_went_on(run):
+    moved = {"masker": {"numerics": {"device": "cuda"}}}
+    assert run.trained_masker(moved) == {**run.trained_masker(), "numerics": {"device": "cuda"}}
+    assert run.trained_masker({"agent_steps": 5}) == run.trained_masker()  # written by an older version
+
+
 def test_what_is_no_run(tmp_path):
     with pytest.raises(SnapshotError, match="does not exist"):
         RunDirectory.open(tmp_path / "nothing")

@@ -76,7 +76,14 @@ def test_a_failure_of_the_batch_alone_names_all_of_it(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
-@pytest.mark.parametrize("error", [ConfigError("no foreground", "give it"), torch.OutOfMemoryError("no")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("no foreground", "give it"),
+        torch.OutOfMemoryError("no"),
+        getattr(torch, "AcceleratorError", torch.OutOfMemoryError)("an illegal memory access"),
+    ],
+)
 def test_errors_with_a_cure_of_their_own_pass_through(error, tmp_path):
     def fault(mask):
         raise error

@@ -40,6 +40,13 @@ def _fake(monkeypatch):
         ({"chanels_last": True}, "Did you mean channels_last?"),
         ({"every": 0}, "masker.every is 0, expected a whole number from 1 on"),
         ({"dino_size": 225}, "Unknown masker.dino_size '225'"),
+        ({"dino_size": 224, "encoders": ["sam"]}, "masker.dino_size=224 has no effect"),
+        (
+            {"on_empty": "previous_pass", "passes": 1},
+            "on_empty=previous_pass has no effect beside masker.passes=1",
+        ),
+        ({"on_empty": "previous_pass", "mask_from": "map"}, "has no effect beside masker.mask_from=map"),
+        ({"map_prompt": True, "mask_from": "soft_map"}, "map_prompt=true has no effect beside"),
     ],
 )
 def test_what_is_impossible_is_refused_before_anything_is_loaded(options, words):
