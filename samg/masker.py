@@ -199,7 +199,8 @@ class SamGMasker:
     def statistics(self) -> dict[str, Any]:
         """Return how many frames were masked and how many masks were empty, after each pass and at the end.
 
-        This reads the device; call it per episode or per report, not per frame.
+        This reads the device; call it per episode or per report, not per frame. Frames that a caller pads
+        its batches with count like any others.
         """
         frames, *empty = self._counts.tolist()
         by_pass = {f"empty_pass{number}": count for number, count in enumerate(empty, start=1)}

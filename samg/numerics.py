@@ -23,6 +23,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _COMPILATIONS = 64
 
 
+# What autocast computes in less than float32, of the layers that have weights.
+_ROUNDED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+
+
 @dataclass(frozen=True)
 class MaskerNumerics(Numerics):
     """Choices that change the speed of masking and the last bits of its numbers (``bfloat16``: more).
@@ -117,11 +121,25 @@ class TunableNetworks(nn.Module):
         """Return where time is spent, as modules and names of their methods: what is worth compiling."""
         raise NotImplementedError
 
+    def never_rounded(self) -> list[nn.Module]:
+        """Return the modules that compute in float32 whatever the precision."""
+        return []
+
     def tune(self, numerics: MaskerNumerics, device: torch.device) -> Self:
         """Compute so from now on; returns self. It must be possible on ``device``, where the networks are."""
         self.numerics = numerics
         layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
         self.to(memory_format=layout)
+        self._round(PRECISIONS[numerics.precision])
         for owner, name in self.hot_methods() if numerics.compile else ():
             setattr(owner, name, numerics.compiled(getattr(owner, name), device))
         return self
+
+    def _round(self, dtype: torch.dtype | None) -> None:
+        """Round weights once; autocast, which keeps none of frozen networks, would do it at every call."""
+        if dtype is None:
+            return
+        kept = {module for root in self.never_rounded() for module in root.modules()}
+        for module in self.modules():
+            if isinstance(module, _ROUNDED) and module not in kept:
+                module.to(dtype)

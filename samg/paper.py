@@ -111,6 +111,11 @@ class PaperNetworks(TunableNetworks):
         low_res, iou = (value.float() for value in found)
         return SamOutput(upsample_logits(low_res, image_size), iou, low_res)
 
+    def never_rounded(self) -> list[nn.Module]:
+        """Return what gives mask logits and IoU scores, see ``efficientvit.decoder.decode_masks``."""
+        decoder = self.sam.mask_decoder
+        return [decoder.output_hypernetworks_mlps, decoder.iou_prediction_head]
+
     def hot_methods(self) -> list[tuple[nn.Module, str]]:
         """Return the two encoders and the decoder."""
         dino = [] if self.dino is None else [(self.dino.model, "forward_features")]

@@ -15,7 +15,7 @@ from common.numerics import _compiling_fails, warn_once
 from samg import build_masker, load_masker
 from samg.agreement import episode_masks, mask_iou
 from samg.masker import SamGMasker, Source
-from samg.numerics import MaskerNumerics
+from samg.numerics import MaskerNumerics, TunableNetworks
 from tests.support.maskers import fake_reference, register_fake, scenes
 
 CPU = torch.device("cpu")
@@ -109,6 +109,20 @@ def test_float32_is_float32_on_gpus_too():
     with MaskerNumerics(precision="bfloat16").autocast(CPU):
         assert cudnn.allow_tf32 and torch.is_autocast_enabled("cpu")
     assert cudnn.allow_tf32
+
+
+def test_weights_that_are_rounded_once_give_the_masks_of_those_rounded_at_every_call(monkeypatch):
+    frames, _ = scenes(3, 84)
+    found = {}
+    for once in (True, False):
+        if not once:
+            monkeypatch.setattr(TunableNetworks, "_round", lambda self, dtype: None)
+        masker = build_masker("tiny", persam=False, precision="bfloat16").fit(fake_reference(84))
+        kinds = {parameter.dtype for parameter in masker.networks.encoder.parameters()}
+        assert kinds == {torch.bfloat16 if once else torch.float32}
+        found[once] = masker.explain(frames)
+    for one, other in zip(found[True].passes, found[False].passes, strict=True):
+        assert torch.equal(one.logits, other.logits)
 
 
 def test_numerics_are_recorded_and_no_part_of_the_fingerprint():
