@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from collections.abc import Callable
@@ -77,8 +76,7 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
     rules |= {"level": level, "camera": run.camera, "foreground": run.masker_variant == "groundtruth"}
     make_venv = partial(envs.make_vector_env, cfg.task_name, learner=device, **rules)
     with closing(make_venv(cfg.num_envs)) as venv:
-        cameras = math.prod(venv.single_observation_space["pixels"].shape[:-3])
-        preflight.check_masking(masker, venv.num_envs, cameras)
+        preflight.check_masking(masker, venv.num_envs, run.view_count)
         Workspace(
             cfg,
             MaskObservation(venv, masker, device=device, keep_failed=run.failures_dir),

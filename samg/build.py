@@ -172,7 +172,8 @@ def build_masker(
     numerics = {name: options.pop(name) for name in NUMERICS if name in options}
     parsed = SamgOptions.parse(options, also=(*known.settings, *NUMERICS))
     parsed.check_together()
-    if size != DINO_SIZES[0] and "dino" not in parsed.select_encoders(known.encoders):
+    encoders = parsed.select_encoders(known.encoders)
+    if size != DINO_SIZES[0] and "dino" not in encoders:
         raise ConfigError(
             f"masker.dino_size={size} has no effect: masker.encoders leaves out dino.",
             "Leave out one of the two.",

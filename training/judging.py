@@ -77,7 +77,7 @@ def prepare_job(job: Job, options: Options, masker: Any) -> None:
     trained = run.trained_masker(manifest)
     check_masker(masker.info, trained, job.choice, options.allow_masker_mismatch)
     processes = choose_processes(options, count_cores())
-    check_masking(masker, processes, getattr(masker, "views", 1), evaluating=True)
+    check_masking(masker, processes, run.view_count, evaluating=True)
     job.masker = masker
     if hasattr(masker, "reference_points"):
         job.anchors = _anchors(domain, masker, run.camera)

@@ -76,7 +76,7 @@ def test_an_absent_target_has_no_soft_mask(policy, value):
 
 @pytest.mark.parametrize("source", ["map", "soft_map"])
 def test_maskers_without_a_decoder_survive_saving(tmp_path, source):
-    masker, (frames, _) = fitted(mask_from=source, map_prompt=True), scenes(4)
+    masker, (frames, _) = fitted(mask_from=source), scenes(4)
     masker.save(tmp_path / "masker")
     again = load_masker(tmp_path / "masker")
     assert again.info == masker.info and again.options.mask_from == source
