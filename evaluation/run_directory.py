@@ -175,7 +175,7 @@ class RunDirectory:
     @property
     def view_count(self) -> int:
         """V, the number of cameras that observe."""
-        return len(self.camera) if isinstance(self.camera, list) else 1
+        return chosen_views(self.config)
 
     def reference(self) -> dict[str, Any] | list[dict[str, Any]]:
         """Return the run's reference as ``samg.load_reference`` takes it; see ``chosen_reference``."""
