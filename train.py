@@ -50,7 +50,7 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
     from common.seeding import seed_everything
     from envs.levels import build_scene
     from evaluation.plan import background_rules
-    from evaluation.run_directory import RunDirectory
+    from evaluation.run_directory import RunDirectory, chosen_views
     from training.config import save_config, validate
     from training.demonstrations.run import RunDemonstrations
 
@@ -76,7 +76,7 @@ def train(cfg: DictConfig, run_dir: Path, stop: StopSignal) -> None:
     rules |= {"level": level, "camera": run.camera, "foreground": run.masker_variant == "groundtruth"}
     make_venv = partial(envs.make_vector_env, cfg.task_name, learner=device, **rules)
     with closing(make_venv(cfg.num_envs)) as venv:
-        preflight.check_masking(masker, venv.num_envs, run.view_count)
+        preflight.check_masking(masker, venv.num_envs, chosen_views(cfg))
         Workspace(
             cfg,
             MaskObservation(venv, masker, device=device, keep_failed=run.failures_dir),

@@ -31,8 +31,6 @@ class AgentNumerics(Numerics):
 
     key = "agent.numerics"
     words = ("precision", "shift")
-    # An update takes steps: kept copies would let the actor ask the critic of before its step.
-    keeps_rounded = False
 
     channels_last: bool = True
     shift: str = "crop"

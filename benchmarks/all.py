@@ -72,28 +72,22 @@ def parts(device: torch.device) -> list[Part]:
     one = ["--threads", "1"] if device.type == "cpu" else []
     step = ["--update", *fastest(device), *one]
     steps = ["--rounds", "1", "--decisions", "4"]
+    few = ["--rounds", "1", "--transitions", "2000"]
+    on_gpu = [  # batches come from page-locked memory, or from rows that lie there
+        Part("replay-pinned", "Replay in RAM, batches on the GPU", [], few),
+        Part("replay-gpu", "Replay on the GPU", ["--cache", "gpu"], few),
+    ]
     return [
         Part("masker", "The masker, part by part", one, ["--batches", "1", "--repeats", "1"]),
         Part("masker_options", "Options of the masker: speed, and what they do to masks", one, ["--quick"]),
         Part("update", "DrQ-v2's update", one, ["--rounds", "1", "--warmup", "1", "--batch", "16"]),
         Part("agents", "All agents", one, ["--rounds", "1", "--warmup", "0", "--batch", "8"]),
-        Part("replay", "Replay", [], ["--rounds", "1", "--transitions", "2000"], device=False),
-        *replay_on(device),
+        Part("replay", "Replay", [], few, device=False),
+        *(on_gpu if device.type == "cuda" else []),
         Part("render", "Rendering", [], ["--rounds", "1", "--frames", "4"], device=False),
         Part("evaluation", "Evaluation", one, ["--episodes", "1", "--rounds", "1", "--action-repeat", "50"]),
         Part("training_step", "Whole training steps, one environment", step, steps),
         Part("training_step-envs", "Whole training steps, several", [*step, *several], steps),
-    ]
-
-
-def replay_on(device: torch.device) -> list[Part]:
-    """Return how batches come to a GPU: from page-locked memory, and from rows that lie there."""
-    if device.type != "cuda":
-        return []
-    quick = ["--rounds", "1", "--transitions", "2000"]
-    return [
-        Part("replay-pinned", "Replay in RAM, batches on the GPU", [], quick),
-        Part("replay-gpu", "Replay on the GPU", ["--cache", "gpu"], quick),
     ]
 
 

@@ -16,9 +16,11 @@ class PlainUpdates(DrQV2Agent):
     """
 
     def adam(self, *networks: nn.Module, lr: float | None = None, beta: float = 0.9) -> torch.optim.Adam:
-        """Return an optimiser as PyTorch makes it by default."""
-        parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
-        return torch.optim.Adam(parameters, lr or self.lr, betas=(beta, 0.999))
+        """Return an optimiser that computes as PyTorch's does by default."""
+        made = super().adam(*networks, lr=lr, beta=beta)
+        for group in made.param_groups:
+            group["fused"] = None
+        return made
 
     def minimise(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
         """Take one step of each optimiser down the gradient of ``loss``."""

@@ -114,7 +114,6 @@ class Numerics:
 
     key: ClassVar[str]  # of the configuration, where the choices stand
     words: ClassVar[tuple[str, ...]] = ("precision",)  # choices that are names; all others are switches
-    keeps_rounded: ClassVar[bool] = True  # whether rounded copies of weights serve until autocast's end
 
     precision: str = "float32"
     compile: bool = False
@@ -155,11 +154,13 @@ class Numerics:
         return replace(self, compile=False)
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        """Return the context in which networks compute."""
+        """Return the context in which networks compute.
+
+        No rounded copy of a weight is kept: an update takes steps, and the actor would be asked of the critic
+        of before its step. Frozen networks have none anyway.
+        """
         dtype = PRECISIONS[self.precision]
-        if dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(device.type, dtype, cache_enabled=self.keeps_rounded)
+        return torch.autocast(device.type, dtype, cache_enabled=False) if dtype else contextlib.nullcontext()
 
     def eager(self) -> AbstractContextManager[Any]:
         """Return a context in which compiled networks run uncompiled."""

@@ -172,11 +172,6 @@ class RunDirectory:
         """What observes, as ``envs.make_env`` takes it; None for the task's own camera."""
         return chosen_cameras(self.config)
 
-    @property
-    def view_count(self) -> int:
-        """V, the number of cameras that observe."""
-        return chosen_views(self.config)
-
     def reference(self) -> dict[str, Any] | list[dict[str, Any]]:
         """Return the run's reference as ``samg.load_reference`` takes it; see ``chosen_reference``."""
         return chosen_reference(self.config)

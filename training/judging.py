@@ -23,7 +23,7 @@ from evaluation.plan import (
     plan_benchmark,
     record_conditions,
 )
-from evaluation.run_directory import RunDirectory
+from evaluation.run_directory import RunDirectory, chosen_views
 from evaluation.work import check_outputs, open_levels
 from training.factory import make_agent
 from training.preflight import check_masking
@@ -77,7 +77,7 @@ def prepare_job(job: Job, options: Options, masker: Any) -> None:
     trained = run.trained_masker(manifest)
     check_masker(masker.info, trained, job.choice, options.allow_masker_mismatch)
     processes = choose_processes(options, count_cores())
-    check_masking(masker, processes, run.view_count, evaluating=True)
+    check_masking(masker, processes, chosen_views(run.config), evaluating=True)
     job.masker = masker
     if hasattr(masker, "reference_points"):
         job.anchors = _anchors(domain, masker, run.camera)

@@ -118,7 +118,7 @@ def test_a_memory_map_on_the_same_disk_counts(tmp_path: Path, monkeypatch: pytes
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: usage._replace(free=35_980_000))
     sizes = {**RUN, "num_train_frames": 40_000}  # rows of 36 MB: they fit, and so does all the rest
-    with contextlib.ExitStack() as stack, small_disk(tmp_path / "disk", "size=40m") as disk:
+    with small_disk(tmp_path / "disk", "size=40m") as disk, contextlib.ExitStack() as stack:
         with pytest.raises(
             ResourceError, match=r"snapshots .* MB, the replay buffer's memory map 36\.0 MB\)"
         ) as caught:
@@ -129,7 +129,6 @@ def test_a_memory_map_on_the_same_disk_counts(tmp_path: Path, monkeypatch: pytes
             ("ram", {"replay_cache": "ram"}),
         ):
             make_run(tmp_path / name, **sizes, **choice).begin(stack)
-        stack.close()
 
 
 @pytest.mark.reliability("8", "a read-only run directory is named before anything is done")
